@@ -1,0 +1,99 @@
+"""One description of an architecture, from which everything else is derived.
+
+The random features (kernels/random_features.py), the Flax network that is trained (arch/network.py),
+and the exact infinite-width kernels (kernels/exact) all read this list of layers, so that finite and
+infinite networks cannot drift apart.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Conv(NamedTuple):
+    """3x3 convolution, stride 1, zero padding SAME, with bias."""
+
+    width: int
+
+
+class Dense(NamedTuple):
+    """Fully connected layer with bias; acts on flattened input."""
+
+    width: int
+
+
+class Relu(NamedTuple):
+    """max(x, 0)."""
+
+
+class AvgPool(NamedTuple):
+    """2x2 average pooling, stride 2; an odd last row or column is dropped."""
+
+
+class Flatten(NamedTuple):
+    """(height, width, channel) to one vector."""
+
+
+class GlobalAvgPool(NamedTuple):
+    """Mean over height and width."""
+
+
+Layer = Conv | Dense | Relu | AvgPool | Flatten | GlobalAvgPool
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network without its read-out: the layers up to the vector that the last Dense layer reads.
+
+    Weights have variance weight_variance / fan_in and biases bias_variance, in the hidden layers and
+    in the read-out. The exact kernels include the read-out; the random features do not (its average
+    is taken in closed form: K = weight_variance <phi, phi'> / d + bias_variance).
+    """
+
+    layers: tuple[Layer, ...]
+    weight_variance: float = 2.0
+    bias_variance: float = 0.01
+
+
+def convnet(width: int, depth: int, convs_per_block: tuple[int, ...] | None = None) -> Architecture:
+    """The field's ConvNet: depth blocks of [conv 3x3, ReLU, 2x2 average pool], then flatten.
+
+    convs_per_block gives the number of [conv, ReLU] pairs before each pool; 1 each by default
+    (RFAD section 3; KIP's ConvNet has (2, 1, 1)).
+    """
+    per_block = convs_per_block or (1,) * depth
+    layers: list[Layer] = []
+    for convs in per_block:
+        layers += [Conv(width), Relu()] * convs + [AvgPool()]
+    return Architecture((*layers, Flatten()))
+
+
+def fully_connected(width: int, depth: int) -> Architecture:
+    """Flatten, then depth times [Dense, ReLU]."""
+    layers: tuple[Layer, ...] = (Dense(width), Relu()) * depth
+    return Architecture((Flatten(), *layers))
+
+
+def feature_shape(architecture: Architecture, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Shape of one image's activations after the last layer; raises ValueError if it vanishes."""
+    shape: tuple[int, ...] = image_shape
+    for layer in architecture.layers:
+        match layer:
+            case Conv(width):
+                shape = (*shape[:2], width)
+            case Dense(width):
+                shape = (width,)
+            case AvgPool():
+                shape = (shape[0] // 2, shape[1] // 2, shape[2])
+                if 0 in shape:
+                    pools = sum(isinstance(other, AvgPool) for other in architecture.layers)
+                    raise ValueError(f"{pools} poolings leave nothing of a {image_shape} image")
+            case Flatten():
+                size = 1
+                for axis in shape:
+                    size *= axis
+                shape = (size,)
+            case GlobalAvgPool():
+                shape = (shape[2],)
+            case Relu():
+                pass
+    return shape

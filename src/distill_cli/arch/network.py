@@ -1,0 +1,137 @@
+"""The trainable Flax network of an architecture description, in standard parametrisation."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from distill_cli.arch.layers import (
+    Architecture,
+    AvgPool,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    Relu,
+)
+
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+class Network(nn.Module):
+    """The layers of `architecture`, then a Dense read-out to `classes` outputs.
+
+    Weights are drawn from N(0, weight_variance / fan_in) and biases from N(0, bias_variance)
+    (RFAD section 3), so that over the draw of the read-out
+    E[f(x) f(x')] = weight_variance <phi(x), phi(x')> / d + bias_variance.
+    All parameters and activations are float32, whatever jax_enable_x64 says. Parameters:
+    `hidden_<i>` for the i-th layer with weights, and `readout`, each {"kernel", "bias"}.
+    """
+
+    architecture: Architecture
+    classes: int
+
+    def setup(self) -> None:
+        weighted = [y for y in self.architecture.layers if isinstance(y, Conv | Dense)]
+        self.hidden = [self._weighted(layer) for layer in weighted]
+        self.readout = self._weighted(Dense(self.classes))
+
+    def _weighted(self, layer: Conv | Dense) -> nn.Module:
+        variance, bias_variance = self.architecture.weight_variance, self.architecture.bias_variance
+        kernel = nn.initializers.variance_scaling(variance, "fan_in", "normal")
+        bias = nn.initializers.normal(bias_variance**0.5)
+        if isinstance(layer, Conv):
+            return _Conv3x3(layer.width, kernel, bias)
+        return nn.Dense(
+            layer.width,
+            dtype=jnp.float32,
+            param_dtype=jnp.float32,
+            kernel_init=kernel,
+            bias_init=bias,
+        )
+
+    def features(self, images: Float[Array, "n height width channel"]) -> Float[Array, "n d"]:
+        """phi(x): what the read-out reads. `network.apply(params, x, method="features")`."""
+        x = jnp.asarray(images, jnp.float32)
+        weighted = iter(self.hidden)
+        for layer in self.architecture.layers:
+            match layer:
+                case Conv() | Dense():
+                    x = next(weighted)(x)
+                case Relu():
+                    x = nn.relu(x)
+                case AvgPool():
+                    x = nn.avg_pool(x, (2, 2), strides=(2, 2))  # VALID: odd sizes floor
+                case Flatten():
+                    x = x.reshape(x.shape[0], -1)
+                case GlobalAvgPool():
+                    x = x.mean((1, 2))
+        return x
+
+    def __call__(
+        self, images: Float[Array, "n height width channel"]
+    ) -> Float[Array, "n classes"]:
+        return self.readout(self.features(images))
+
+
+def network(architecture: Architecture, classes: int) -> Network:
+    """The Flax module of a description; hashable, so it can be a static argument of jit."""
+    return Network(architecture, classes)
+
+
+class _Conv3x3(nn.Module):
+    """3x3 convolution with zero padding 1 and bias."""
+
+    width: int
+    kernel_init: nn.initializers.Initializer
+    bias_init: nn.initializers.Initializer
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (3, 3, x.shape[-1], self.width)
+        kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        bias = self.param("bias", self.bias_init, (self.width,), jnp.float32)
+        return convolve(x, kernel, (1, 1)) + bias.reshape(1, 1, 1, -1)
+
+
+def convolve(
+    x: Float[Array, "n height width channel"],
+    kernel: Float[Array, "kh kw channel out"],
+    padding: tuple[int, int],
+) -> Float[Array, "n h w out"]:
+    """Cross-correlation with stride 1 and zero padding, with a derivative that is fast in loops.
+
+    Equal to lax.conv_general_dilated. On a CPU the weight gradient that JAX derives has channels
+    in the place of the batch, a layout for which XLA falls back to scalar code inside the body of
+    a while loop (github.com/jax-ml/jax/issues/12868): 36 to 150 times slower in a scan than
+    outside. There the transposes are written out. The price on a CPU: reverse mode of any order,
+    but no forward mode (jvp).
+    """
+    if jax.default_backend() == "cpu":
+        return _convolve_cpu(x, kernel, padding)
+    return _lax_convolve(x, kernel, padding)
+
+
+def _lax_convolve(x: Array, kernel: Array, padding: tuple[int, int]) -> Array:
+    pads = [(pad, pad) for pad in padding]
+    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_NHWC)
+
+
+_convolve_cpu = jax.custom_vjp(_lax_convolve, nondiff_argnums=(2,))
+
+
+def _forward(x: Array, kernel: Array, padding: tuple[int, int]):
+    return _convolve_cpu(x, kernel, padding), (x, kernel)
+
+
+def _backward(padding: tuple[int, int], saved: tuple[Array, Array], g: Array):
+    x, kernel = saved
+    full = (kernel.shape[0] - 1 - padding[0], kernel.shape[1] - 1 - padding[1])
+    to_x = _convolve_cpu(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), full)
+    # dW[a, b, c, o] = sum_{n, p} x[n, p + (a, b), c] g[n, p, o]: a convolution over channels.
+    to_kernel = _convolve_cpu(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), padding)
+    return to_x, to_kernel.transpose(1, 2, 0, 3)
+
+
+_convolve_cpu.defvjp(_forward, _backward)

@@ -1,0 +1,59 @@
+"""Composing configurations, for the commands and for Python. Imports no jax."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from distill_cli.config import config_dir, digest, parse, plain, register_resolvers
+
+
+def as_override(key: str, value: Any) -> str:
+    """One Hydra override; Python lists, None and booleans become YAML's."""
+    if isinstance(value, list | tuple):
+        return f"{key}=[{','.join(map(str, value))}]"
+    if value is None or isinstance(value, bool):
+        return f"{key}={str(value).lower().replace('none', 'null')}"
+    if isinstance(value, Path) or (isinstance(value, str) and not plain_word(value)):
+        quoted = str(value).replace("\\", "\\\\").replace("'", "\\'")
+        return f"{key}='{quoted}'"
+    return f"{key}={value}"
+
+
+def plain_word(value: str) -> bool:
+    """Whether Hydra's grammar takes the text as it stands."""
+    return bool(value) and all(c.isalnum() or c in "_-./:+%@?*[]," for c in value)
+
+
+def compose(name: str, overrides: Iterable[str]) -> DictConfig:
+    """Compose configs/<name>.yaml with overrides, as the command line does."""
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    try:
+        with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
+            return hydra.compose(name, list(overrides), return_hydra_config=True)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def run_folder(composed: DictConfig) -> tuple[str, Path]:
+    """(digest, folder) of a composed run; the same rule as hydra.run.dir in config.yaml."""
+    return digest(plain(composed)), Path(composed.hydra.run.dir)
+
+
+def known_keys(key: str) -> list[str]:
+    """Keys beside `key` in the default configuration, for suggestions."""
+    tree: Any = plain(compose("config", []))
+    prefix = ""
+    for part in key.split(".")[:-1]:
+        if not isinstance(tree, dict) or part not in tree:
+            break
+        tree, prefix = tree[part], f"{prefix}{part}."
+    return [f"{prefix}{name}" for name in tree] if isinstance(tree, dict) else []
+
+
+__all__ = ["as_override", "compose", "known_keys", "parse", "run_folder"]

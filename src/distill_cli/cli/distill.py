@@ -1,0 +1,60 @@
+"""The command `distill`."""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from distill_cli.cli.errors import exit_codes, job_errors
+from distill_cli.config import config_dir, digest, parse, plain, register_resolvers
+from distill_cli.errors import UserError
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 failed, 2 wrong input, 128 + signal when stopped."""
+    import hydra
+
+    register_resolvers()
+    with exit_codes():
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
+
+
+def task(composed: DictConfig) -> float:
+    """One job of Hydra's: parse, then run. Returns the first protocol's accuracy, for sweepers."""
+    from hydra.core.hydra_config import HydraConfig
+
+    hydra_config = HydraConfig.get()
+    folder = Path(hydra_config.runtime.output_dir)
+    overrides = [item for item in hydra_config.overrides.task if not item.startswith("hydra")]
+    command = shlex.join(["distill", *overrides])
+    sweep = hydra_config.mode.name == "MULTIRUN"
+    if sweep:
+        print(f"\n== job {hydra_config.job.num}: {command}", flush=True)
+    with job_errors(sweep):
+        try:
+            config = parse(composed)
+            from distill_cli.tasks.distill import Job, run
+
+            result = run(Job(config, digest(plain(composed)), folder, command))
+        except UserError:
+            remove_if_unused(folder)
+            raise
+    rows = result["evaluations"]
+    return float(rows[0]["accuracy"]) if rows else result["validation"]["accuracy"]
+
+
+def remove_if_unused(folder: Path) -> None:
+    """Take away the folder that Hydra made for a run that wrong input kept from starting."""
+    unused = {".hydra", ".lock", "distill.log"}
+    if folder.is_dir() and {path.name for path in folder.iterdir()} <= unused:
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in list(folder.parents)[:3]:
+            if any(parent.iterdir()):
+                break
+            parent.rmdir()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,90 @@
+"""One clear line and an exit code for everything that goes wrong on the command line."""
+
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+
+from distill_cli.errors import RunStopped, StorageError, UserError, choice_error
+
+SECTIONS = ("method", "dataset", "preprocess", "architecture", "kernel", "init", "evaluation", "hardware")
+
+
+def one_line(error: BaseException) -> str:
+    """Hydra's and OmegaConf's messages, shortened to the line that matters."""
+    text = str(error)
+    if "Ambiguous value for argument" in text:
+        argument = text.split("'")[1]
+        key, _, value = argument.partition("=")
+        return f'{argument}: a list is written "{key}=[{value}]"; a bare comma is a sweep and needs -m'
+    choice = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
+    if choice:
+        from distill_cli.config import group_choices
+
+        return str(choice_error(*choice.groups(), group_choices(choice.group(1))))
+    override = re.search(r"Could not override '([\w.@/]+)'", text)
+    if override:
+        from distill_cli.cli.compose import known_keys
+
+        return str(choice_error("key", override.group(1), known_keys(override.group(1))))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return (" ".join(lines) if len(lines) < 4 else lines[0]) or type(error).__name__
+
+
+@contextlib.contextmanager
+def exit_codes() -> Iterator[None]:
+    """2: wrong input; 1: cannot write, or the loss broke down; 128 + signal: stopped."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    # Hydra would print its own several lines and exit with 1; raised errors are printed below.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException, KeyboardInterrupt, *MENDABLE) as error:
+        found = message_and_code(error)
+        if found is None:
+            raise
+        leave(*found)
+
+
+MENDABLE = (UserError, RunStopped, StorageError, OSError)
+
+
+def message_and_code(error: BaseException) -> tuple[str, int] | None:
+    """What to print and the exit code; None for an error that deserves its traceback."""
+    if isinstance(error, RunStopped):
+        return str(error), error.code
+    if isinstance(error, StorageError):
+        return str(error), 1
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command goes on from the last checkpoint", 130
+    if isinstance(error, OSError):
+        return error.filename and (f"cannot use {error.filename}: {error.strerror}", 2)
+    return one_line(error), 2
+
+
+@contextlib.contextmanager
+def job_errors(sweep: bool) -> Iterator[None]:
+    """Errors of one job: a single run ends with its message; in a sweep the other jobs go on.
+
+    Leaving here, inside Hydra's job, keeps Hydra from adding its own lines.
+    """
+    try:
+        yield
+    except MENDABLE as error:
+        found = message_and_code(error)
+        if found is None:
+            raise
+        if sweep and found[1] < 128:
+            print(f"error: {found[0]}", file=sys.stderr, flush=True)
+            raise
+        leave(*found)
+
+
+def leave(message: str, code: int) -> None:
+    """Print one line on stderr and exit."""
+    label = "stopped" if code > 128 else "error"
+    print(f"{label}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    sys.exit(code)

@@ -1,0 +1,292 @@
+"""The configuration of a run: composed by Hydra, parsed here into frozen dataclasses.
+
+YAML holds choices and values, dataclasses hold types and meanings. Each component (method, dataset,
+kernel, ...) brings the dataclass of its own parameters; `parse` finds it by name, so a new method is
+one module and one YAML file. Nothing here imports jax; component modules are imported only when a
+run is parsed, never for --help or --cfg.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import json
+import pkgutil
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+from distill_cli.errors import UserError, choice_error
+
+# Component key -> (module pattern, attribute). {name} is the component's `name` in the YAML.
+COMPONENTS: dict[str, tuple[str, str]] = {
+    "method": ("distill_cli.methods.{name}", "Config"),
+    "dataset": ("distill_cli.data.config", "DatasetConfig"),
+    "preprocess": ("distill_cli.data.config", "PreprocessConfig"),
+    "architecture": ("distill_cli.arch.{name}", "Config"),
+    "kernel": ("distill_cli.kernels.{name}", "Config"),
+    "init": ("distill_cli.init.{name}", "Config"),
+}
+PROTOCOL_MODULE = "distill_cli.evaluate.{name}"
+
+# Keys that cannot change the distilled coreset: where things lie, what is shown, what is measured.
+NOT_IN_DIGEST = ("hydra", "out", "evaluation", "hardware", "progress", "checkpoint", "coreset")
+DATASET_NOT_IN_DIGEST = ("data_dir", "cache")
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """A step's target batch: `number` draws of `size` images, each draw without replacement.
+
+    micro: images whose activations are in memory at once (None: chosen for the device).
+    """
+
+    size: int = 1280
+    number: int = 4
+    micro: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least("batch.size", self.size, 1)
+        at_least("batch.number", self.number, 1)
+        if self.micro is not None:
+            at_least("batch.micro", self.micro, 1)
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Choice of the best coreset, on images of the training split only.
+
+    every: steps between validations; patience: steps after the best until the run stops;
+    networks: random networks of the validation kernel, fixed through the run; per_class: images of
+    each class (None: RFAD's rule, 500 for ten classes, else 100); disjoint: hold them out of
+    training instead of sharing them with it as RFAD does.
+    """
+
+    every: int = 40
+    patience: int = 1000
+    networks: int = 16
+    per_class: int | None = None
+    disjoint: bool = False
+
+    def __post_init__(self) -> None:
+        for key in ("every", "patience", "networks"):
+            at_least(f"validation.{key}", getattr(self, key), 1)
+        if self.per_class is not None:
+            at_least("validation.per_class", self.per_class, 1)
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    """seconds: least time between two checkpoints; keep: how many stay on disk."""
+
+    seconds: float = 30.0
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        at_least("checkpoint.seconds", self.seconds, 0)
+        at_least("checkpoint.keep", self.keep, 1)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is measured at the end: protocols by name, each with its own parameters.
+
+    limit: number of test images for the exact kernels (None: all); engine: auto, band or
+    neural_tangents; baseline: also evaluate real images, as many as the coreset has.
+    """
+
+    limit: int | None = None
+    engine: Literal["auto", "band", "neural_tangents"] = "auto"
+    baseline: bool = True
+    protocols: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.limit is not None:
+            at_least("evaluation.limit", self.limit, 1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that defines a run. See configs/config.yaml for what each key does."""
+
+    ipc: int
+    seed: int
+    steps: int
+    labels: Literal["fixed", "learned"]
+    loss: Literal["platt", "mse"]
+    out: str
+    hardware: str
+    progress: Literal["auto", "rich", "plain", "none"]
+    batch: BatchConfig
+    validation: ValidationConfig
+    checkpoint: CheckpointConfig
+    evaluation: EvaluationConfig
+    method: Any
+    dataset: Any
+    preprocess: Any
+    architecture: Any
+    kernel: Any
+    init: Any
+
+    def __post_init__(self) -> None:
+        at_least("ipc", self.ipc, 1)
+        at_least("seed", self.seed, 0)
+        at_least("steps", self.steps, 0)
+
+
+def at_least(key: str, value: float, low: float) -> None:
+    """Raise UserError unless value >= low."""
+    if not value >= low:
+        raise UserError(f"{key}={value}: must be at least {low}")
+
+
+def within(key: str, value: float, low: float, high: float) -> None:
+    """Raise UserError unless low <= value <= high."""
+    if not low <= value <= high:
+        raise UserError(f"{key}={value}: must lie in [{low}, {high}]")
+
+
+def config_dir() -> Path:
+    """The folder of YAML files: inside the installed package, else the repository's configs/."""
+    packaged = Path(__file__).parent / "configs"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "configs"
+
+
+def parse(composed: DictConfig) -> Config:
+    """Turn a composed Hydra config into a typed Config; wrong types and keys raise UserError."""
+    tree = plain(composed)
+    tree.pop("hydra", None)
+    for key in COMPONENTS:
+        tree[key] = component(key, tree.get(key))
+    tree["evaluation"] = parse_evaluation(tree.get("evaluation") or {})
+    return build(Config, tree)
+
+
+def parse_evaluation(tree: dict[str, Any]) -> EvaluationConfig:
+    """Split the evaluation section into common settings and protocols with their dataclasses."""
+    common = {f.name for f in dataclasses.fields(EvaluationConfig)} - {"protocols"}
+    protocols = {}
+    for name in tree.keys() - common:
+        cls = component_class(PROTOCOL_MODULE.format(name=name), "Config", "evaluation", name)
+        protocols[name] = build(cls, tree[name] or {}, f"evaluation.{name}.")
+    order = [name for name in tree if name in protocols]
+    settings = {key: tree[key] for key in common & tree.keys()}
+    settings["protocols"] = {name: protocols[name] for name in order}
+    return build(EvaluationConfig, settings, "evaluation.")
+
+
+def component(key: str, tree: Any) -> Any:
+    """The typed parameters of one component, from its section of the tree."""
+    pattern, attribute = COMPONENTS[key]
+    if not isinstance(tree, dict) or "name" not in tree:
+        raise UserError(f"{key}: must be a config group choice with a name, found {tree!r}")
+    cls = component_class(pattern.format(name=tree["name"]), attribute, key, tree["name"])
+    return build(cls, tree, f"{key}.")
+
+
+def component_class(module: str, attribute: str, key: str, name: str) -> type:
+    """Import the dataclass that types a component; an unknown name lists the known ones."""
+    package, _, leaf = module.rpartition(".")
+    modules = {m.name for m in pkgutil.iter_modules(importlib.import_module(package).__path__)}
+    found = getattr(importlib.import_module(module), attribute, None) if leaf in modules else None
+    if found is None:
+        raise choice_error(key, name, group_choices(key))
+    return found
+
+
+def group_choices(group: str) -> list[str]:
+    """Names of the YAML files of a group."""
+    return sorted(path.stem for path in (config_dir() / group).glob("*.yaml"))
+
+
+def plain(composed: DictConfig) -> dict[str, Any]:
+    """Resolved nested dicts without the hydra section."""
+    without = {key: composed._get_node(key) for key in composed if key != "hydra"}
+    tree = OmegaConf.to_container(OmegaConf.create(without), resolve=True, throw_on_missing=True)
+    return typing.cast(dict[str, Any], tree)
+
+
+def build(cls: type, tree: dict[str, Any], prefix: str = "") -> Any:
+    """Build a dataclass from a dict, checking names and types; errors name the full key."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in tree:
+        if key not in fields:
+            raise choice_error("key", f"{prefix}{key}", (f"{prefix}{name}" for name in fields))
+    values = {}
+    for name, spec in fields.items():
+        if name in tree:
+            values[name] = convert(hints[name], tree[name], f"{prefix}{name}")
+        elif spec.default is spec.default_factory is dataclasses.MISSING:
+            raise UserError(f"{prefix}{name}: missing; give {prefix}{name}=...")
+    return cls(**values)
+
+
+def convert(hint: Any, value: Any, key: str) -> Any:
+    """Check value against a type hint; ints pass as floats and 1e5 as the integer it is."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or (isinstance(hint, type) and isinstance(value, hint) and hint is not int):
+        return value
+    if origin is Literal:
+        if value in args:
+            return value
+        raise choice_error(key, value, args)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        (inner,) = [arg for arg in args if arg is not type(None)]
+        return convert(inner, value, key)
+    if origin in (tuple, list) and isinstance(value, list | tuple):
+        return tuple(convert(args[0], item, f"{key}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {name: convert(args[1], item, f"{key}.{name}") for name, item in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return build(typing.cast(type, hint), value, f"{key}.")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is float and number:
+        return float(value)
+    if hint is int and number and float(value).is_integer():
+        return int(value)
+    wanted = getattr(hint, "__name__", str(hint))
+    raise UserError(f"{key}={value}: wrong type; must be {wanted}, found {type(value).__name__}")
+
+
+def digest(tree: dict[str, Any]) -> str:
+    """Eight hex digits over everything that decides the distilled coreset.
+
+    Paths of prepared data, devices, evaluation and display do not count; the user's own data path
+    does.
+    """
+    kept = {key: value for key, value in tree.items() if key not in NOT_IN_DIGEST}
+    if isinstance(kept.get("dataset"), dict):
+        dataset = {k: v for k, v in kept["dataset"].items() if k not in DATASET_NOT_IN_DIGEST}
+        if dataset.get("path"):
+            dataset["path"] = str(Path(dataset["path"]).expanduser().resolve())
+        kept["dataset"] = dataset
+    text = json.dumps(kept, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def by_ipc(ipc: int, table: Any) -> Any:
+    """The table's value at this ipc, or at the nearest tabulated ipc (ratio-wise; ties go down)."""
+    entries = {int(key): value for key, value in dict(table).items()}
+    return entries[min(entries, key=lambda at: (max(at / max(ipc, 1), max(ipc, 1) / at), at))]
+
+
+def register_resolvers() -> None:
+    """Make ${by_ipc:${ipc},{1: a, 10: b}} and ${run_digest:} available in YAML files."""
+    OmegaConf.register_new_resolver("by_ipc", by_ipc, replace=True)
+    OmegaConf.register_new_resolver(
+        "run_digest", lambda *, _root_: digest(plain(_root_)), replace=True
+    )
+    OmegaConf.register_new_resolver("coreset_label", coreset_label, replace=True)
+
+
+def coreset_label(path: str) -> str:
+    """A folder name for evaluations of a coreset: its last path part and a digest of the path."""
+    resolved = Path(path).expanduser().resolve()
+    return f"{resolved.name}-{hashlib.sha256(str(resolved).encode()).hexdigest()[:8]}"

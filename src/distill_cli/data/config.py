@@ -1,0 +1,84 @@
+"""Settings of a dataset and of its preprocessing. Imports no jax."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DatasetConfig:
+    """One dataset: `configs/dataset/<name>.yaml` merged over these defaults.
+
+    source: digits (embedded 8x8 digits), tfds (prepared TensorFlow Datasets folder), folder (image
+        files, one folder per class) or npz (arrays in one file).
+    tfds_name, version: entry of the TFDS catalogue; version null takes the newest prepared one.
+    data_dir: where TFDS folders lie; null means $TFDS_DATA_DIR, else ~/tensorflow_datasets.
+    download: let TFDS download and prepare what is not there. false also for sets that are not in
+        its catalogue.
+    path: the folder or .npz file of the sources folder and npz.
+    train_split, test_split, valid_split: names as in TFDS (slices such as "train[:90%]" allowed) or
+        names of subfolders. test_split null holds out test_fraction of the training split.
+    label_key: the TFDS feature that holds the label; a/b for a nested one.
+    label_map: none, or half: label // (classes / 2), two classes (split MNIST).
+    image_size: resize every image straight to image_size x image_size (aspect ratio not kept,
+        Pillow's bilinear filter, which antialiases when it shrinks); null leaves the size.
+    class_names: names of the classes after label_map; null takes those of the source.
+    test_fraction: share of each class held out where there is no test split (fixed seed).
+    cache: keep decoded arrays and fitted preprocessing in the cache folder.
+    limit_train, limit_test: keep about this many images, spread evenly over the classes; for tries.
+    zca, per_image, channel_mean, channel_std: what the dataset's published preprocessing needs;
+        `preprocess=rfad` reads them (PreprocessConfig says what they mean).
+    """
+
+    name: str = "digits"
+    source: str = "digits"
+    tfds_name: str | None = None
+    version: str | None = None
+    data_dir: str | None = None
+    download: bool = True
+    path: str | None = None
+    train_split: str = "train"
+    test_split: str | None = "test"
+    valid_split: str | None = None
+    label_key: str = "label"
+    label_map: str = "none"
+    image_size: int | None = None
+    class_names: tuple[str, ...] | None = None
+    test_fraction: float = 0.2
+    cache: bool = True
+    limit_train: int | None = None
+    limit_test: int | None = None
+    zca: float | None = None
+    per_image: bool = False
+    channel_mean: tuple[float, ...] | None = None
+    channel_std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        _freeze(self, "class_names", "channel_mean", "channel_std")
+
+
+@dataclass(frozen=True)
+class PreprocessConfig:
+    """How raw pixels become what the kernel sees: `configs/preprocess/<name>.yaml`.
+
+    name: rfad or none; a label, the fields below decide what is done.
+    standardize: per channel (x - mean) / deviation on [0, 1] pixels, fitted on the training images.
+    mean, std: constants per channel in place of fitted ones (CelebA).
+    per_image: then remove each image's mean over (h, w, c) and divide by its L2 norm.
+    zca: then whiten with a = zca * trace(Cov) / d added to the covariance; null: no whitening.
+    """
+
+    name: str = "rfad"
+    standardize: bool = True
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    per_image: bool = False
+    zca: float | None = None
+
+    def __post_init__(self) -> None:
+        _freeze(self, "mean", "std")
+
+
+def _freeze(config: object, *names: str) -> None:
+    """Lists, as YAML gives them, become tuples, so that a configuration can be hashed."""
+    for name in names:
+        if (value := getattr(config, name)) is not None:
+            object.__setattr__(config, name, tuple(value))

@@ -1,0 +1,29 @@
+"""Errors that are the user's to mend: one line, exit code 2, no traceback."""
+
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Wrong input. The message is one line that names what was found and what is allowed."""
+
+
+def choice_error(key: str, value: object, allowed: Iterable[object]) -> UserError:
+    """`key=value` is not among the allowed names; a near miss is suggested."""
+    import difflib
+
+    names = sorted(str(name) for name in allowed)
+    near = difflib.get_close_matches(str(value), names, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return UserError(f"{key}={value}: unknown{hint}; choose one of {', '.join(names)}")
+
+
+class StorageError(Exception):
+    """Results or checkpoints cannot be written (disk full, for one). What is on disk stays."""
+
+
+class RunStopped(Exception):
+    """The run ended early for a reason that the message gives; exit code `code`."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code

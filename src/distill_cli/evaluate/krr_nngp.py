@@ -1,0 +1,19 @@
+"""evaluation=krr_nngp: exact NNGP kernel ridge regression on the test set."""
+
+from dataclasses import dataclass
+
+from distill_cli.core.types import Coreset, Metric
+from distill_cli.evaluate.base import Problem
+from distill_cli.evaluate.krr import KRRConfig, evaluate_krr
+
+KERNEL = "nngp"
+
+
+@dataclass(frozen=True)
+class Config(KRRConfig):
+    """See KRRConfig."""
+
+
+def evaluate(config: Config, coreset: Coreset, problem: Problem) -> Metric:
+    """One Metric, protocol krr_nngp."""
+    return evaluate_krr(KERNEL, config, coreset, problem)

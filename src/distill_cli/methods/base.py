@@ -1,0 +1,73 @@
+"""What a distillation method is: pure functions on an explicit state.
+
+A method is one module in this package with a dataclass `Config` (its parameters) and a function
+`make(config, setting) -> Distiller`, and one file in configs/method. Contract tests find it by name.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from distill_cli.arch.layers import Architecture
+from distill_cli.config import Config
+from distill_cli.core.types import Batch, Coreset
+
+State = TypeVar("State")
+Info = dict[str, Float[Array, ""]]
+Validator = Callable[[Coreset], Info]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method is given besides its own parameters.
+
+    config: the whole run; architecture: the network description; image_shape: (h, w, c) after
+    preprocessing; classes; micro: images whose activations may be in memory at once; whitened:
+    whether the images were whitened.
+    """
+
+    config: Config
+    architecture: Architecture
+    image_shape: tuple[int, int, int]
+    classes: int
+    micro: int
+    whitened: bool = False
+
+
+class Distiller(Protocol[State]):
+    """A method with its parameters bound."""
+
+    def init(self, key: PRNGKeyArray, coreset: Coreset) -> State:
+        """The state before the first step; every array that changes is in it."""
+        ...
+
+    def step(self, state: State, batch: Batch, key: PRNGKeyArray) -> tuple[State, Info]:
+        """One update. info holds scalars to log; `loss` and `accuracy` (on the batch) among them."""
+        ...
+
+    def coreset(self, state: State) -> Coreset:
+        """The distilled set of this state, in preprocessed space."""
+        ...
+
+    def validator(
+        self, key: PRNGKeyArray, images: Float[Array, "n h w c"], labels: Int[Array, " n"]
+    ) -> Validator:
+        """A function coreset -> {valid_loss, valid_accuracy} on the given images.
+
+        Its randomness is fixed by key, so that scores of different steps compare.
+        """
+        ...
+
+    def flops(self, batch: int, coreset: int) -> float:
+        """Arithmetic of one step (multiply and add count as two), for estimates only."""
+        ...
+
+
+def make_distiller(setting: Setting) -> Distiller[Any]:
+    """The method named in the configuration."""
+    import importlib
+
+    module = importlib.import_module(f"distill_cli.methods.{setting.config.method.name}")
+    return module.make(setting)

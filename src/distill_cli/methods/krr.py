@@ -1,0 +1,93 @@
+"""The mechanism that RFAD and its relatives share: kernel ridge regression from S to a batch.
+
+    alpha = (K_ss + reg trace(K_ss)/n I)^-1 y_s,   f(x) = K(x, S) alpha,   loss(f(x_t), t)
+
+with K made of features Phi. Gradients reach the coreset through Phi(x_s), y_s and the temperature;
+the features of the batch are constants. They are made and used one micro-batch at a time, so that
+memory does not grow with the batch: the loss is a sum over batch images, its gradients with respect
+to Phi_s and alpha are summed over micro-batches, and the coreset's network is then differentiated
+once.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from distill_cli.core.linalg import krr_predict, krr_solve
+from distill_cli.core.losses import Loss, accuracy
+from distill_cli.core.types import Batch, Coreset
+
+Featurise = Callable[[Array], Array]
+Gram = Callable[[Array, Array], Array]
+
+
+def krr_value_and_grad(
+    featurise: Featurise, gram: Gram, coreset: Coreset, batch: Batch, *, loss: Loss, reg: float,
+    micro: int,
+) -> tuple[dict[str, Float[Array, ""]], Coreset]:
+    """Weighted mean loss over the batch, and its gradient with respect to the coreset.
+
+    featurise: images (n, h, w, c) -> Phi (n, feature); gram: (Phi, Phi') -> K; reg: ridge relative
+    to trace(K_ss)/n; micro: batch images at a time. Returns ({loss, accuracy}, gradients in the
+    shape of the coreset).
+    """
+    images, labels, weights = split_micro(batch, micro)
+    total = batch.labels.shape[0]
+
+    def solve(phi_s: Array, y_s: Array) -> Array:
+        return krr_solve(gram(phi_s, phi_s), y_s, reg)
+
+    phi_s, pull_features = jax.vjp(featurise, coreset.images)
+    alpha, pull_solve = jax.vjp(solve, phi_s, coreset.labels)
+
+    def micro_loss(
+        parts: tuple[Array, Array, Array], x_t: Array, t: Array, w: Array
+    ) -> tuple[Array, Array]:
+        phi_s, alpha, log_temperature = parts
+        phi_t = jax.lax.stop_gradient(featurise(x_t))
+        outputs = krr_predict(gram(phi_t, phi_s), alpha)
+        hits = jnp.sum((jnp.argmax(outputs, -1) == t) & (w > 0), dtype=jnp.int32)
+        return jnp.sum(w * loss(outputs, t, log_temperature)) / total, hits
+
+    def add_micro(total_so_far: tuple, piece: tuple) -> tuple[tuple, None]:
+        value_and_grad = jax.value_and_grad(micro_loss, has_aux=True)
+        (value, hits), grads = value_and_grad((phi_s, alpha, coreset.log_temperature), *piece)
+        return jax.tree.map(jnp.add, total_so_far, (value, hits, grads)), None
+
+    zeros = jax.tree.map(jnp.zeros_like, (phi_s, alpha, coreset.log_temperature))
+    start = (jnp.zeros((), jnp.float64), jnp.zeros((), jnp.int32), zeros)
+    (value, hits, (d_phi, d_alpha, d_k)), _ = jax.lax.scan(
+        add_micro, start, (images, labels, weights)
+    )
+
+    d_phi_solve, d_labels = pull_solve(d_alpha)
+    (d_images,) = pull_features(d_phi + d_phi_solve)
+    counted = jnp.sum(batch.weights > 0, dtype=jnp.int32)
+    info = {"loss": value, "accuracy": hits / counted}
+    return info, Coreset(d_images, d_labels, d_k)
+
+
+def split_micro(batch: Batch, micro: int) -> Batch:
+    """Reshape a batch to (pieces, micro, ...); what is missing in the last piece has weight 0."""
+    n = batch.labels.shape[0]
+    micro = min(micro, n)
+    pieces = -(-n // micro)
+
+    def cut(x: Array) -> Array:
+        padding = ((0, pieces * micro - n),) + ((0, 0),) * (x.ndim - 1)
+        return jnp.pad(x, padding).reshape(pieces, micro, *x.shape[1:])
+
+    return Batch(*map(cut, batch))
+
+
+def krr_score(
+    phi_t: Array, labels: Array, phi_s: Array, coreset: Coreset, *, gram: Gram, loss: Loss,
+    reg: float,
+) -> dict[str, Float[Array, ""]]:
+    """{valid_loss, valid_accuracy} of a coreset on images whose features are at hand."""
+    alpha = krr_solve(gram(phi_s, phi_s), coreset.labels, reg)
+    outputs = krr_predict(gram(phi_t, phi_s), alpha)
+    value = jnp.mean(loss(outputs, labels, coreset.log_temperature))
+    return {"valid_loss": value, "valid_accuracy": accuracy(outputs, labels)}

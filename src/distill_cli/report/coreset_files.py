@@ -1,0 +1,81 @@
+"""The coreset/ folder of a run as the reports see it, and its preprocessing in words."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from distill_cli.report import standalone_load
+from distill_cli.report.images import View, view
+
+
+class CoresetFiles(NamedTuple):
+    """Coreset, transform, and both ways to look at it. initial is None where it was not kept."""
+
+    coreset: standalone_load.Coreset
+    transform: dict[str, Any]
+    distilled: View
+    initial: View | None
+    initial_labels: np.ndarray | None
+
+
+def read_coreset(folder: str | Path) -> CoresetFiles | None:
+    """`folder`/coreset of a run, None where it has no coreset.npz. A transform left out is none."""
+    place = Path(folder) / "coreset"
+    if not (place / "coreset.npz").is_file():
+        return None
+    coreset = standalone_load.load(place)
+    known = (place / "preprocess.npz").is_file()
+    transform = standalone_load.read_transform(place) if known else {}
+    initial = labels = None
+    if (place / "initial.npz").is_file():
+        with np.load(place / "initial.npz", allow_pickle=False) as data:
+            initial = view(data["images"], transform)
+            labels = data["labels"] if "labels" in data.files else coreset.labels
+    return CoresetFiles(coreset, transform, view(coreset.images, transform), initial, labels)
+
+
+def transform_steps(transform: Mapping[str, Any]) -> list[str]:
+    """The preprocessing, one sentence a step, with its numbers."""
+    if not transform:
+        return ["None recorded: the images are used as they are."]
+    steps = []
+    if "pixel_max" in transform:
+        steps.append(f"Pixels are divided by {float(transform['pixel_max']):g}, to [0, 1].")
+    if "mean" in transform:
+        mean, std = (_numbers(transform.get(key)) for key in ("mean", "std"))
+        steps.append(
+            f"Each channel is standardised with the training set's mean ({mean}) "
+            f"and deviation ({std})."
+        )
+    if bool(transform.get("per_image", False)):
+        steps.append("Each image loses its own mean and is scaled to unit Euclidean length.")
+    if "zca_vectors" in transform:
+        s = np.asarray(transform["zca_values"], np.float64)
+        steps.append(
+            f"The flattened image ({s.size} numbers, height-width-channel order) is whitened with "
+            f"the symmetric ZCA matrix W; eigenvalues of the regularised covariance run from "
+            f"{s.min():.3g} to {s.max():.4g}."
+        )
+    return steps or ["None: pixels are used as they are."]
+
+
+def transform_formula(transform: Mapping[str, Any]) -> list[str]:
+    """The same as formulas, one a line."""
+    lines = []
+    if "mean" in transform:
+        scaled = "pixel / pixel_max" if "pixel_max" in transform else "pixel"
+        lines.append((f"x = ({scaled} - mean) / std", "per channel"))
+    elif "pixel_max" in transform:
+        lines.append(("x = pixel / pixel_max", ""))
+    if bool(transform.get("per_image", False)):
+        lines.append(("x = (x - mean(x)) / |x - mean(x)|", "per image"))
+    if "zca_vectors" in transform:
+        whitening = "x = flatten(x) W,  W = U diag(s)^(-1/2) U^T"
+        lines.append((whitening, "U = zca_vectors, s = zca_values"))
+    return [f"{formula:46}{where}".rstrip() for formula, where in lines] or ["x = pixel"]
+
+
+def _numbers(values: Any) -> str:
+    return ", ".join(f"{v:.4f}" for v in np.atleast_1d(np.asarray(values, np.float64)).ravel())

@@ -1,0 +1,225 @@
+"""report.html: one page that says what a run gave, without any other file or the network."""
+
+from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill_cli.report import sections, words
+from distill_cli.report.charts import label_map
+from distill_cli.report.coreset_files import CoresetFiles, read_coreset, transform_steps
+from distill_cli.report.results import (
+    class_names,
+    evaluations,
+    number,
+    read_metrics,
+    read_result,
+    section,
+    write_text,
+)
+
+
+def write_report(folder: str | Path, coreset: CoresetFiles | None = None) -> Path:
+    """Write `folder`/report.html from the result files beside it. UserError without result.json.
+
+    coreset is the run's coreset where it has been read already.
+    """
+    result, metrics = read_result(folder), read_metrics(folder)
+    text = page(result, metrics, coreset or read_coreset(folder))
+    return write_text(Path(folder) / "report.html", text)
+
+
+def page(
+    result: Mapping[str, Any], metrics: list[dict[str, float]], coreset: CoresetFiles | None
+) -> str:
+    """The whole page. Every part that has no data is left out."""
+    title = words.run_title(result)
+    css = files("distill_cli.report").joinpath("report.css").read_text(encoding="utf-8")
+    body = [
+        sections.stats(result),
+        _part(
+            "Evaluation", sections.bars(result), sections.evaluation_table(result), _details(result)
+        ),
+        _curves(result, metrics),
+        _pictures(result, coreset) if coreset else "",
+        sections.published_table(result),
+        _settings(result, metrics, coreset),
+        _commands(result),
+    ]
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n"
+        f"<header><h1>{escape(title)}</h1>"
+        f'<p class="lead">{escape(subtitle(result, coreset))}</p></header>\n'
+        f"<main>\n{''.join(body)}\n</main>\n"
+        f"<footer>distill_cli {escape(str(result.get('version', '')))}. "
+        "Figures come from result.json, metrics.jsonl and the coreset folder beside this page."
+        "</footer>\n"
+        "</body>\n</html>\n"
+    )
+
+
+def subtitle(result: Mapping[str, Any], coreset: CoresetFiles | None) -> str:
+    """Size of the set, kind of labels, steps."""
+    facts = []
+    if coreset:
+        n, h, w, c = coreset.coreset.images.shape
+        kind = {1: "grey", 3: "colour"}.get(c, f"{c}-channel")
+        facts.append(f"{words.plural(n, f'{kind} image')} of {h} \u00d7 {w} pixels")
+        facts.append(words.plural(len(coreset.coreset.class_names), "class"))
+    if result.get("labels"):
+        facts.append(f"{result['labels']} labels")
+    if number(result.get("steps")) is not None:
+        facts.append(f"{words.count(result['steps'])} steps")
+    return " · ".join(facts)
+
+
+def _part(title: str, *pieces: str) -> str:
+    inner = "\n".join(piece for piece in pieces if piece)
+    return f"<section><h2>{title}</h2>\n{inner}\n</section>\n" if inner else ""
+
+
+def _details(result: Mapping[str, Any]) -> str:
+    rows = [
+        (f"{e.get('protocol')}: {key}", value)
+        for e in evaluations(result)
+        for key, value in words.flatten(section(e, "detail"))
+    ]
+    shown = sections.pairs(rows)
+    return (
+        f"<details><summary>Details of the evaluations</summary>{shown}</details>" if shown else ""
+    )
+
+
+def _curves(result: Mapping[str, Any], metrics: list[dict[str, float]]) -> str:
+    best = number(result.get("best_step"))
+    charts = sections.curves(metrics, best)
+    if not charts:
+        return ""
+    note = "Dense curves show means over neighbouring log lines."
+    if best is not None:
+        note += (
+            " The dashed line marks the step whose coreset was kept: the best on validation images."
+        )
+    return _part(
+        "Curves", f'<div class="two">{"".join(charts)}</div>', f'<p class="note">{note}</p>'
+    )
+
+
+def _pictures(result: Mapping[str, Any], files_: CoresetFiles) -> str:
+    coreset, ipc = files_.coreset, number(result.get("ipc"))
+    size = round(ipc) if ipc else None
+    names = coreset.class_names
+    paired = files_.initial is not None
+    distilled = sections.gallery(
+        "Distilled images", files_.distilled, coreset.labels, names, size, paired
+    )
+    if files_.initial is not None and files_.initial_labels is not None:
+        initial = sections.gallery(
+            "Initial images", files_.initial, files_.initial_labels, names, size, paired
+        )
+        pictures = f'<div class="two">{initial}{distilled}</div>'
+    else:
+        pictures = distilled
+    images = _part("Images", pictures)
+    return images + _labels(result, coreset.labels, names)
+
+
+def _labels(result: Mapping[str, Any], labels: np.ndarray, names: tuple[str, ...]) -> str:
+    if result.get("labels") != "learned" or not np.isfinite(labels).any():
+        return ""
+    share = 1 / labels.shape[1]
+    note = (
+        "Regression targets that the coreset was distilled with. Fixed labels would be "
+        f"{1 - share:.2g} for the class and {words.MINUS}{share:.2g} elsewhere."
+    )
+    return _part(
+        "Learned labels",
+        f'<div class="card">{label_map(labels, names)}</div>',
+        f'<p class="note">{note}</p>',
+    )
+
+
+def _settings(
+    result: Mapping[str, Any], metrics: list[dict[str, float]], files_: CoresetFiles | None
+) -> str:
+    seconds, memory = section(result, "seconds"), section(result, "peak_memory_mb")
+    stored = section(result, "coreset")
+    rates = [m["steps_per_second"] for m in metrics if "steps_per_second" in m]
+    classes = len(class_names(result)) or (len(files_.coreset.class_names) if files_ else 0)
+    settings = [
+        ("Method", words.method_title(result.get("method"))),
+        ("Data set", words.dataset_title(result.get("dataset"))),
+        ("Classes", str(classes or "")),
+        ("Images per class", words.count(result.get("ipc"))),
+        *((name, str(result.get(key) or "")) for name, key in _PLAIN),
+        ("Preprocessing", " ".join(transform_steps(files_.transform)) if files_ else ""),
+        ("Seed", words.count(result.get("seed"))),
+        ("Steps", words.count(result.get("steps"))),
+        ("Best step", words.count(result.get("best_step"))),
+        ("Stopped", str(result.get("stop_reason") or "")),
+        ("Run digest", str(result.get("digest") or "")),
+    ]
+    speed = f"{float(np.median(rates)):.3g} steps per second (median)" if rates else ""
+    numbers = number(stored.get("stored_floats"))
+    cost = [
+        *((f"Time, {name}", words.duration(seconds.get(key))) for name, key in _TIMES),
+        ("Speed", speed),
+        *((f"Peak memory, {key}", _memory(memory.get(key))) for key in ("host", "device")),
+        ("Device", _text(result.get("device"))),
+        ("Coreset", words.count(numbers) + " stored numbers" if numbers is not None else ""),
+        ("SHA-256 of coreset.npz", str(stored.get("sha256") or "")),
+    ]
+    config = sections.pairs(words.flatten(section(result, "config")))
+    more = f"<details><summary>Full configuration</summary>{config}</details>" if config else ""
+    return _part(
+        "Settings and cost",
+        f'<div class="two">{sections.pairs(settings)}{sections.pairs(cost)}</div>',
+        more,
+    )
+
+
+_PLAIN = (("Labels", "labels"), ("Initial images", "init"), ("Loss", "loss"))
+_TIMES = (
+    ("data", "data"),
+    ("distillation", "distill"),
+    ("evaluation", "evaluate"),
+    ("total", "total"),
+)
+
+
+def _commands(result: Mapping[str, Any]) -> str:
+    command = str(result.get("command") or "")
+    environment = {**section(result, "versions"), **section(result, "environment")}
+    shown = f'<pre class="wrap">{escape(command)}</pre>' if command else ""
+    return (
+        _part("Command", shown)
+        + _part("Environment", sections.pairs(words.flatten(environment)))
+        + _part(
+            "Use the coreset",
+            "<p>The folder <code>coreset</code> is all that is needed, with NumPy alone; "
+            "<code>card.md</code> in it describes the set, <code>load.py</code> shows PyTorch too."
+            "</p>",
+            "<pre>import load                              # coreset/load.py\n"
+            "coreset = load.load()                    # images, labels, hard_labels, ...\n"
+            "x_new = load.preprocess(new_images)      # new images in the space of the coreset\n"
+            "pixels = load.to_pixels(coreset.images)  # for looking at them</pre>",
+        )
+    )
+
+
+def _memory(value: object) -> str:
+    megabytes = number(value)
+    if megabytes is None:
+        return words.NONE
+    return f"{megabytes / 1024:.1f} GiB" if megabytes >= 1024 else f"{megabytes:.0f} MiB"
+
+
+def _text(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {text}" for key, text in words.flatten(value))
+    return "" if value is None else str(value)

@@ -1,0 +1,109 @@
+"""Reading a run's result files, and writing files whole or not at all.
+
+Everything here tolerates gaps: a key that is missing, a value that is null or NaN, a log line cut
+short by a kill. A report of an unfinished or failed run is still a report.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from distill_cli.errors import UserError
+
+
+def read_result(folder: str | Path) -> dict[str, Any]:
+    """result.json of a run folder. UserError where it is absent or not a JSON object."""
+    path = Path(folder) / "result.json"
+    if not path.is_file():
+        raise UserError(f"{path}: not found; a run writes it when it ends, give a run's own folder")
+    try:
+        result = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+    if not isinstance(result, dict):
+        raise UserError(f"{path}: holds a {type(result).__name__}, expected an object")
+    return result
+
+
+def read_metrics(folder: str | Path) -> list[dict[str, float]]:
+    """Lines of metrics.jsonl merged by step, in the order of steps; numbers only.
+
+    A resumed run may log a step twice (the later line wins), and a killed one may end in
+    half a line.
+    """
+    path = Path(folder) / "metrics.jsonl"
+    steps: dict[float, dict[str, float]] = {}
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        step = number(entry.get("step")) if isinstance(entry, dict) else None
+        if step is not None:
+            values = {key: number(value) for key, value in entry.items()}
+            steps.setdefault(step, {}).update({k: v for k, v in values.items() if v is not None})
+    return [steps[step] for step in sorted(steps)]
+
+
+def evaluations(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The evaluations of a result that are objects; an empty list where there are none."""
+    found = result.get("evaluations")
+    return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
+
+
+def baseline(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """baseline_random of an evaluation: the same protocol on the real images of the start."""
+    found = evaluation.get("baseline_random")
+    return found if isinstance(found, dict) else {}
+
+
+def section(result: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A nested object of the result, or an empty one."""
+    found = result.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def number(value: object) -> float | None:
+    """A finite number as float, else None: booleans, text, NaN and infinities are no numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def class_names(result: Mapping[str, Any]) -> list[str]:
+    """Names of the classes, where the result carries them."""
+    names = result.get("class_names")
+    return [str(name) for name in names] if isinstance(names, list | tuple) else []
+
+
+def gain(evaluation: Mapping[str, Any]) -> float | None:
+    """Accuracy of the coreset minus that of the initial real images."""
+    after, before = number(evaluation.get("accuracy")), number(baseline(evaluation).get("accuracy"))
+    return None if after is None or before is None else after - before
+
+
+def sampling_error(evaluation: Mapping[str, Any]) -> float | None:
+    """Standard error of one accuracy from the number of test images: sqrt(p (1 - p) / n)."""
+    p, n = number(evaluation.get("accuracy")), number(evaluation.get("images"))
+    return math.sqrt(p * (1 - p) / n) if p is not None and n and 0 <= p <= 1 else None
+
+
+def write_bytes(path: str | Path, data: bytes) -> Path:
+    """Write a file atomically: a temporary name in the same folder, then a rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def write_text(path: str | Path, text: str) -> Path:
+    """write_bytes of UTF-8 text with newlines as they are."""
+    return write_bytes(path, text.encode("utf-8"))

@@ -1,0 +1,191 @@
+"""A distilled coreset: a few synthetic images that stand in for a whole training set.
+
+This file needs Python and NumPy, nothing else, and lies beside the two files it reads:
+
+    coreset.npz      images, labels, log_temperature, class_names
+    preprocess.npz   the transform between pixels and the space that the images live in
+
+From a shell, `python load.py` prints what is inside. From Python:
+
+    import load
+    coreset = load.load()     # .images .labels .hard_labels .log_temperature .class_names
+    pixels = load.to_pixels(coreset.images)       # for looking at them; clip to [0, 1] to show
+    x_new = load.preprocess(new_images)           # new images, for a model fitted on the coreset
+
+With PyTorch, channels first, regressing on the soft labels as the coreset was made for:
+
+    import torch, load
+    coreset = load.load()
+    x = torch.from_numpy(coreset.images).permute(0, 3, 1, 2).contiguous()      # NHWC -> NCHW
+    y = torch.from_numpy(coreset.labels)                                       # (n, classes)
+    for step in range(1000):
+        loss = torch.nn.functional.mse_loss(net(x), y)
+        ...      # or cross_entropy(net(x), torch.from_numpy(coreset.hard_labels)), one label each
+    x_test = torch.from_numpy(load.preprocess(test_images)).permute(0, 3, 1, 2)
+    predicted = net(x_test).argmax(1)
+
+The images are NOT pixels: they live in the preprocessed space. A model fitted on them must see new
+images through `preprocess`, with exactly the numbers of preprocess.npz:
+
+    x = (pixel / pixel_max - mean) / std     per channel
+    x = (x - mean(x)) / |x - mean(x)|        per image, only where per_image is set
+    x = x W,   W = U diag(s)^(-1/2) U^T      whitening, only where U = zca_vectors, s = zca_values
+
+with x flattened as (height, width, channel) in the last line. Labels are regression
+targets, one-hot minus 1/classes unless they were learned. Where log_temperature is not 0, class
+probabilities of kernel regression are softmax(exp(log_temperature) * output).
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+HERE = Path(__file__).resolve().parent
+CHUNK = 512  # images handled at a time in float64
+HALF_LEVEL = 0.5 / 255  # nearer to [0, 1] than this is rounding, and cannot be seen
+
+
+class Coreset(NamedTuple):
+    """images (n, h, w, c) float32, labels (n, classes) float32, hard_labels (n,) int64."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    hard_labels: np.ndarray
+    log_temperature: float
+    class_names: tuple[str, ...]
+
+
+def load(folder: str | Path = HERE) -> Coreset:
+    """The coreset of `folder`; hard_labels is the largest entry of each row of labels."""
+    with np.load(Path(folder) / "coreset.npz", allow_pickle=False) as data:
+        arrays = {name: data[name] for name in data.files}
+    labels = arrays["labels"]
+    names = arrays.get("class_names", np.arange(labels.shape[1]).astype(str))
+    return Coreset(
+        images=arrays["images"],
+        labels=labels,
+        hard_labels=labels.argmax(axis=1).astype(np.int64),
+        log_temperature=float(arrays.get("log_temperature", 0.0)),
+        class_names=tuple(str(name) for name in names),
+    )
+
+
+def read_transform(folder: str | Path = HERE) -> dict[str, Any]:
+    """The arrays of preprocess.npz by name."""
+    with np.load(Path(folder) / "preprocess.npz", allow_pickle=False) as data:
+        return {name: data[name] for name in data.files}
+
+
+def preprocess(
+    pixels: np.ndarray,
+    pixel_max: float | None = None,
+    transform: dict[str, Any] | None = None,
+) -> np.ndarray:
+    """The exact transform of new images (n, h, w, c); float32, same shape.
+
+    pixel_max is the value of full brightness. Left out, arrays of integers count as raw
+    (255 for 8-bit images; the value in preprocess.npz) and arrays of floats as [0, 1]. Floats that
+    still hold raw values need it: scikit-learn's digits are floats from 0 to 16, pixel_max=16.
+    """
+    p = read_transform() if transform is None else transform
+    pixels = _four_axes(pixels, p)
+    if pixel_max is None:
+        raw = np.issubdtype(pixels.dtype, np.integer)
+        pixel_max = float(p.get("pixel_max", 255.0)) if raw else 1.0
+    mean, std = _statistics(p)
+
+    def forward(x: np.ndarray) -> np.ndarray:
+        x = (x / pixel_max - mean) / std
+        return _whiten(_unit_images(x) if _per_image(p) else x, p, power=-0.5)
+
+    return _in_chunks(forward, pixels)
+
+
+def to_pixels(images: np.ndarray, transform: dict[str, Any] | None = None) -> np.ndarray:
+    """Back to pixels: float32 (n, h, w, c), 0 is black and 1 full brightness, NOT clipped.
+
+    Distilled images may lie outside [0, 1]; clip before showing. Where the transform includes the
+    per-image step, an image's own offset and scale are lost: they are then chosen so that each
+    image fills [0, 1], and preprocess(to_pixels(x)) gives x up to that offset and scale.
+    """
+    p = read_transform() if transform is None else transform
+    mean, std = _statistics(p)
+
+    def backward(x: np.ndarray) -> np.ndarray:
+        x = _whiten(x, p, power=0.5)
+        return (_fill_range(x, mean, std) if _per_image(p) else x) * std + mean
+
+    return _in_chunks(backward, _four_axes(images, p))
+
+
+def _four_axes(images: np.ndarray, p: dict[str, Any]) -> np.ndarray:
+    images = np.asarray(images)
+    if images.ndim == 3:  # greyscale files often come without a channel axis
+        images = images[..., None]
+    channels = np.size(p.get("mean", 0.0))
+    if images.ndim != 4 or (channels > 1 and images.shape[-1] != channels):
+        raise ValueError(f"images must be (n, height, width, {channels}), not {images.shape}")
+    return images
+
+
+def _statistics(p: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(p.get("mean", 0.0), np.float64), np.asarray(p.get("std", 1.0), np.float64)
+
+
+def _per_image(p: dict[str, Any]) -> bool:
+    return bool(p.get("per_image", False))
+
+
+def _unit_images(x: np.ndarray) -> np.ndarray:
+    x = x - x.mean(axis=(1, 2, 3), keepdims=True)
+    norm = np.sqrt(np.square(x).sum(axis=(1, 2, 3), keepdims=True))
+    return x / np.where(norm > 0, norm, 1.0)
+
+
+def _fill_range(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    # One offset and scale per image, so that every channel stays inside [0, 1] afterwards.
+    low, high = np.max(-mean / std), np.min((1 - mean) / std)
+    least = x.min(axis=(1, 2, 3), keepdims=True)
+    span = x.max(axis=(1, 2, 3), keepdims=True) - least
+    return low + (x - least) * (high - low) / np.where(span > 0, span, 1.0)
+
+
+def _whiten(x: np.ndarray, p: dict[str, Any], power: float) -> np.ndarray:
+    # x U diag(s)^power U^T: power -1/2 whitens, +1/2 undoes it.
+    if "zca_vectors" not in p:
+        return x
+    u = p["zca_vectors"].astype(np.float64)
+    s = p["zca_values"].astype(np.float64)
+    return (((x.reshape(len(x), -1) @ u) * s**power) @ u.T).reshape(x.shape)
+
+
+def _in_chunks(function: Any, x: np.ndarray) -> np.ndarray:
+    out = np.empty(x.shape, np.float32)
+    for start in range(0, len(x), CHUNK):
+        out[start : start + CHUNK] = function(x[start : start + CHUNK].astype(np.float64))
+    return out
+
+
+def main() -> None:
+    """Print shapes, ranges, classes and the SHA-256 of coreset.npz (it stands in card.md)."""
+    coreset = load()
+    pixels = to_pixels(coreset.images)
+    outside = float(np.mean((pixels < -HALF_LEVEL) | (pixels > 1 + HALF_LEVEL)))
+    counts = np.bincount(coreset.hard_labels, minlength=len(coreset.class_names))
+    print(f"images           {coreset.images.shape} {coreset.images.dtype}", end="  ")
+    print(f"preprocessed values {coreset.images.min():.3f} .. {coreset.images.max():.3f}")
+    print(f"as pixels        {pixels.min():.3f} .. {pixels.max():.3f}", end="  ")
+    print(f"{100 * outside:.1f} % outside [0, 1]")
+    print(f"labels           {coreset.labels.shape} {coreset.labels.dtype}", end="  ")
+    print(f"targets {coreset.labels.min():.3f} .. {coreset.labels.max():.3f}")
+    print(f"log_temperature  {coreset.log_temperature:.4f}")
+    print(f"classes          {len(coreset.class_names)}")
+    for name, count in zip(coreset.class_names, counts, strict=True):
+        print(f"  {count:4d}  {name}")
+    print(f"sha256           {hashlib.sha256((HERE / 'coreset.npz').read_bytes()).hexdigest()}")
+
+
+if __name__ == "__main__":
+    main()

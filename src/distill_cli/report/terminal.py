@@ -1,0 +1,87 @@
+"""What a run prints when it ends: accuracies, the baseline, the published figure."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from distill_cli.report import words
+from distill_cli.report.published import published_for
+from distill_cli.report.results import baseline, evaluations, gain, section
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+HEAD = ("protocol", "accuracy", "random real", "gain", "published", "nll", "ece", "time")
+
+
+def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """One row of text per evaluation, in the columns of HEAD; accuracies in percent."""
+    return [
+        (
+            str(e.get("protocol", words.NONE)),
+            words.percent(e.get("accuracy"), e.get("std")),
+            words.percent(baseline(e).get("accuracy"), baseline(e).get("std")),
+            words.points(gain(e)),
+            known.text() if (known := published_for(result, e)) else words.NONE,
+            words.decimal(e.get("nll")),
+            words.decimal(e.get("ece"), 3),
+            words.duration(e.get("seconds")),
+        )
+        for e in evaluations(result)
+    ]
+
+
+def summary(result: Mapping[str, Any]) -> str:
+    """A block of plain text: title, one aligned line per evaluation, source of published figures.
+
+    Columns without any value are left out.
+    """
+    lines = [words.run_title(result)]
+    found = rows(result)
+    if found:
+        table = _filled([HEAD, *found])
+        widths = [max(len(cell) for cell in column) for column in zip(*table, strict=True)]
+        for row in table:
+            cells = [cell.rjust(width) for cell, width in zip(row, widths, strict=True)]
+            cells[0] = row[0].ljust(widths[0])
+            lines.append("  " + "  ".join(cells).rstrip())
+    else:
+        lines.append("  not evaluated")
+    return "\n".join(lines + _notes(result))
+
+
+def rich_table(result: Mapping[str, Any]) -> "Table":
+    """The same as a rich table for a colour terminal."""
+    from rich.table import Table
+    from rich.text import Text
+
+    notes = "\n".join(line.strip() for line in _notes(result))
+    table = Table(title=words.run_title(result), caption=notes or None, title_justify="left")
+    head, *body = _filled([HEAD, *rows(result)]) if evaluations(result) else [HEAD[:2]]
+    for name in head:
+        left = name == "protocol"
+        style = {"accuracy": "bold", "gain": "green", "protocol": "cyan"}.get(name)
+        table.add_column(name, justify="left" if left else "right", style=style, no_wrap=not left)
+    for row in body:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _filled(table: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    columns = [
+        c for c in zip(*table, strict=True) if c[0] in HEAD[:2] or set(c[1:]) != {words.NONE}
+    ]
+    return list(zip(*columns, strict=True))
+
+
+def _notes(result: Mapping[str, Any]) -> list[str]:
+    sources = {
+        known.source: None for e in evaluations(result) if (known := published_for(result, e))
+    }
+    lines = [f"  published: {source}" for source in sources]
+    seconds, best = section(result, "seconds"), words.count(result.get("best_step"))
+    facts = []
+    if best != words.NONE:
+        facts.append(f"best step {best} of {words.count(result.get('steps'))}")
+    if (total := words.duration(seconds.get("total"))) != words.NONE:
+        facts.append(f"{total} in all, {words.duration(seconds.get('distill'))} distilling")
+    return lines + ([f"  {'; '.join(facts)}"] if facts else [])

@@ -1,0 +1,123 @@
+"""Names in words and numbers in one format, shared by every report.
+
+A value that is missing, null or NaN shows as a dash.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from distill_cli.report.results import number
+
+NONE = "\u2013"  # en dash
+MINUS = "\u2212"
+
+_DATASETS = {
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "svhn": "SVHN",
+    "celeba": "CelebA",
+    "digits": "8 x 8 digits",
+    "tiny_imagenet": "Tiny ImageNet",
+    "tiny_imagenet10": "Tiny ImageNet, 10 classes",
+}
+_DATASET_ALIASES = {"svhn_cropped": "svhn", "fashion": "fashion_mnist", "celeb_a": "celeba"}
+_METHODS = {"rfad": "RFAD", "kip": "KIP", "frepo": "FRePo", "dc": "DC", "dsa": "DSA"}
+_PROTOCOLS = {
+    "krr_nngp": "Kernel regression, exact NNGP",
+    "krr_ntk": "Kernel regression, exact NTK",
+    "network": "Network of finite width",
+}
+
+
+def dataset_key(dataset: object) -> str:
+    """A data set's name in one spelling: lower case, underscores, aliases resolved."""
+    key = str(dataset or "").lower().replace("-", "_")
+    return _DATASET_ALIASES.get(key, key)
+
+
+def dataset_title(dataset: object) -> str:
+    return _DATASETS.get(dataset_key(dataset), str(dataset or "unknown data"))
+
+
+def method_title(method: object) -> str:
+    return _METHODS.get(str(method), str(method or "unknown method"))
+
+
+def protocol_key(protocol: object) -> str:
+    """A protocol in one spelling: every training of a finite network counts as "network"."""
+    key = str(protocol or "").lower()
+    return "network" if key.startswith(("network", "finite", "net_")) else key
+
+
+def protocol_title(protocol: object) -> str:
+    """A protocol in words; the plain name where it has none."""
+    key = str(protocol or "unknown")
+    return _PROTOCOLS.get(key, _PROTOCOLS["network"] if protocol_key(key) == "network" else key)
+
+
+def run_title(result: Mapping[str, Any]) -> str:
+    """ "RFAD on CIFAR-10, 1 image per class"."""
+    ipc = number(result.get("ipc"))
+    size = f", {plural(round(ipc), 'image')} per class" if ipc is not None else ""
+    return f"{method_title(result.get('method'))} on {dataset_title(result.get('dataset'))}{size}"
+
+
+def percent(value: object, spread: object = None, digits: int = 2) -> str:
+    """0.7312 -> "73.12 %"; with a spread "73.12 ± 0.10 %"; a dash where it is no number."""
+    accuracy, width = number(value), number(spread)
+    if accuracy is None:
+        return NONE
+    tail = "" if width is None else f" ± {100 * width:.{digits}f}"
+    return f"{100 * accuracy:.{digits}f}{tail} %"
+
+
+def points(gain: float | None) -> str:
+    """A difference of two accuracies in percentage points, with its sign."""
+    return NONE if gain is None else f"{100 * gain:+.2f}".replace("-", MINUS)
+
+
+def decimal(value: object, digits: int = 4) -> str:
+    """A number with `digits` significant digits, a dash where it is none."""
+    found = number(value)
+    return NONE if found is None else f"{found:.{digits}g}"
+
+
+def duration(value: object) -> str:
+    """Seconds as "8.40 s", "12 min 5 s" or "3 h 07 min"."""
+    seconds = number(value)
+    if seconds is None:
+        return NONE
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count(value: object) -> str:
+    """A whole number in groups of thousands, "10,000"."""
+    found = number(value)
+    return NONE if found is None else f"{round(found):,}"
+
+
+def plural(amount: int, noun: str) -> str:
+    """ "1 image", "2 images", "2 classes"."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{amount:,} {noun}" + ("" if amount == 1 else ending)
+
+
+def flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """A nested configuration as (dotted key, text) pairs, in its own order."""
+    pairs: list[tuple[str, str]] = []
+    for key, value in config.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            pairs += flatten(value, f"{name}.")
+        elif isinstance(value, Sequence) and not isinstance(value, str):
+            pairs.append((name, ", ".join(str(v) for v in value) or NONE))
+        else:
+            pairs.append((name, NONE if value is None or value == {} else str(value)))
+    return pairs

@@ -1,0 +1,243 @@
+"""task distill: data, distillation, export, evaluation, report; resumable at every point."""
+
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill_cli import __version__, report
+from distill_cli.config import Config
+from distill_cli.core.coreset_io import load_coreset, save_coreset, sha256
+from distill_cli.core.types import Coreset
+from distill_cli.errors import RunStopped
+from distill_cli.init.random import Config as RandomInit
+from distill_cli.methods.base import make_distiller
+from distill_cli.report.terminal import summary
+from distill_cli.tasks.measure import evaluation_problem, initial_coreset, measure, pending
+from distill_cli.tasks.plan import device_name, plan
+from distill_cli.tasks.problem import Problem, load_problem
+from distill_cli.tasks.runtime import (
+    Stopwatch,
+    configure_jax,
+    locked,
+    log_file,
+    peak_memory_mb,
+    read_json,
+    write_json,
+)
+from distill_cli.train import loop
+from distill_cli.train.batches import training_set
+from distill_cli.train.checkpoint import Checkpoints, Identity
+from distill_cli.train.progress import clock, make_progress
+from distill_cli.train.signals import StopRequest, stop_requests
+from distill_cli.train.tracking import Tracker
+
+Result = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its configuration, the digest that names it, its folder, and the command typed."""
+
+    config: Config
+    digest: str
+    folder: Path
+    command: str
+
+    @property
+    def result_file(self) -> Path:
+        return self.folder / "result.json"
+
+    @property
+    def coreset_file(self) -> Path:
+        return self.folder / "coreset" / "coreset.npz"
+
+
+def run(job: Job) -> Result:
+    """Run a job to its end, or go on with it, or return what it gave before.
+
+    Raises UserError for wrong input, RunStopped after a signal or a loss that is not finite,
+    StorageError where nothing more can be written.
+    """
+    done = finished_result(job)
+    if done is not None and not pending(job.config.evaluation, done["evaluations"]):
+        say(job, f"finished before: {job.folder}\n{summary(done)}")
+        return done
+    configure_jax()
+    watch = Stopwatch()
+    with locked(job.folder), log_file(job.folder / "distill.log"), stop_requests() as stop:
+        problem = load_problem(job.config)
+        start, rows = initial_coreset(problem, job.config.init)
+        seconds = {"data": watch.lap()}
+        if done is None:
+            outcome = distil(job, problem, start, stop)
+            done = export(job, problem, outcome, start, rows, seconds)
+            watch.lap()
+        result = evaluate_all(job, problem, done, stop, watch)
+    say(job, summary(result))
+    say(job, f"result   {job.folder / 'report.html'}")
+    return result
+
+
+def say(job: Job, text: str) -> None:
+    """Print unless progress=none."""
+    if job.config.progress != "none":
+        print(text, flush=True)
+
+
+def finished_result(job: Job) -> Result | None:
+    """result.json of this very run, if its coreset file is intact; None otherwise."""
+    result = read_json(job.result_file)
+    if not isinstance(result, dict) or result.get("digest") != job.digest:
+        return None
+    if result.get("version") != __version__ or not job.coreset_file.is_file():
+        return None
+    if sha256(job.coreset_file) != result["coreset"]["sha256"]:
+        return None
+    return result | {"folder": str(job.folder)}
+
+
+def distil(job: Job, problem: Problem, start: Coreset, stop: StopRequest) -> loop.Outcome:
+    """The training loop with everything it needs."""
+    config = job.config
+    distiller = make_distiller(problem.setting)
+    say(job, plan(problem, distiller, job.folder))
+    labels = problem.dataset.train.labels[problem.train_rows]
+    images = problem.train_images
+    train = training_set(
+        problem.preprocess,
+        problem.dataset.train.images[problem.train_rows] if images is None else images[:0],
+        None if images is None else images[problem.train_rows],
+        labels,
+    )
+    identity = Identity(__version__, job.digest, problem.dataset.fingerprint)
+    checkpoints = Checkpoints(job.folder / "checkpoints", identity, config.checkpoint.keep)
+    metrics = job.folder / "metrics.jsonl"
+    valid_images, valid_labels = problem.valid
+    progress = make_progress(config.progress, config.steps)
+    try:
+        return loop.run(
+            config, distiller, start, train, (valid_images, valid_labels), checkpoints,
+            lambda resume_at: Tracker(metrics, resume_at), progress, stop,
+        )  # fmt: skip
+    finally:
+        progress.close()
+
+
+def export(
+    job: Job, problem: Problem, outcome: loop.Outcome, start: Coreset, rows: np.ndarray | None,
+    seconds: dict[str, float],
+) -> Result:
+    """Write coreset/ and the first result.json, without evaluations yet."""
+    config, best = job.config, outcome.best
+    names = problem.dataset.class_names
+    ridge = getattr(config.method, "ridge", None)
+    save_coreset(job.coreset_file, best.coreset, names, ridge)
+    save_coreset(job.folder / "coreset" / "initial.npz", start, names, ridge)
+    problem.preprocess.save(job.folder / "coreset" / "preprocess.npz")
+    shape = list(best.coreset.images.shape)
+    result: Result = {
+        "schema": 1, "version": __version__, "digest": job.digest, "command": job.command,
+        "method": config.method.name, "dataset": problem.dataset.name, "ipc": config.ipc,
+        "seed": config.seed, "labels": config.labels, "loss": config.loss,
+        "init": config.init.name, "steps": outcome.step, "best_step": int(best.step),
+        "stop_reason": outcome.reason,
+        "validation": {
+            "loss": float(best.loss), "accuracy": float(best.accuracy),
+            "images": len(problem.valid_rows),
+        },
+        "class_names": list(names), "config": as_tree(config), "device": device_name(),
+        "preprocess": dataclasses.asdict(config.preprocess),
+        "initial_rows": None if rows is None else [int(row) for row in rows],
+        "seconds": {
+            **seconds, "distill": round(outcome.seconds, 2), "evaluate": 0.0,
+            "total": round(seconds["data"] + outcome.seconds, 2),
+        },
+        "peak_memory_mb": peak_memory_mb(),
+        "coreset": {
+            "path": "coreset/coreset.npz", "sha256": sha256(job.coreset_file), "images": shape,
+            "stored_floats": int(np.prod(shape)) + best.coreset.labels.size + 1,
+        },
+        "environment": environment(),
+        "evaluations": [],
+    }  # fmt: skip
+    write_json(job.result_file, result)
+    return result
+
+
+def evaluate_all(
+    job: Job, problem: Problem, result: Result, stop: StopRequest, watch: Stopwatch
+) -> Result:
+    """Run the protocols that are missing, writing result.json after each; then the reports."""
+    evaluation = job.config.evaluation
+    names = pending(evaluation, result["evaluations"])
+    coreset = load_coreset(job.folder).coreset
+    ridge = result["config"]["method"].get("ridge", 5e-3)
+    reporter = make_reporter(job, stop)
+    target = evaluation_problem(problem, evaluation, names, ridge, reporter)
+    baseline = None
+    if evaluation.baseline and names:
+        baseline, _ = initial_coreset(problem, RandomInit())
+    for row in measure(names, evaluation, coreset, baseline, target):
+        kept = [old for old in result["evaluations"] if old["protocol"] != row["protocol"]]
+        result["evaluations"] = in_order(evaluation.protocols, [*kept, row])
+        lap = watch.lap()
+        result["seconds"]["evaluate"] = round(result["seconds"]["evaluate"] + lap, 2)
+        result["seconds"]["total"] = round(result["seconds"]["total"] + lap, 2)
+        result["peak_memory_mb"] = peak_memory_mb()
+        write_json(job.result_file, result)
+    report.write_all(job.folder)
+    return result | {"folder": str(job.folder)}
+
+
+def in_order(protocols: dict[str, Any], rows: list[Result]) -> list[Result]:
+    """Rows in the order asked for, others behind them."""
+    order = {name: index for index, name in enumerate(protocols)}
+    return sorted(rows, key=lambda row: order.get(row["protocol"], len(order)))
+
+
+def make_reporter(job: Job, stop: StopRequest) -> Callable[[str, float], None]:
+    """Progress of long evaluations with time left; ends the task when a signal came."""
+    import time
+
+    started: dict[str, float] = {}
+    shown: dict[str, float] = {}
+
+    def report_progress(what: str, fraction: float) -> None:
+        if stop:
+            raise RunStopped(
+                "stopped while evaluating; the coreset is saved, the same command goes on with "
+                "the evaluation",
+                stop.exit_code,
+            )
+        now = time.monotonic()
+        begun = started.setdefault(what, now)
+        if fraction >= 1:
+            started.pop(what, None)
+            shown.pop(what, None)
+        elif now - max(begun, shown.get(what, begun)) > 10 and fraction > 0:
+            shown[what] = now
+            left = (now - begun) * (1 - fraction) / fraction
+            say(job, f"{what}: {fraction:.0%}, {clock(left)} left")
+
+    return report_progress
+
+
+def as_tree(config: Config) -> dict[str, Any]:
+    """The configuration as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+
+
+def environment() -> dict[str, str]:
+    """Versions that decide numerical results."""
+    import platform
+    from importlib.metadata import version
+
+    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

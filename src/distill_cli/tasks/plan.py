@@ -1,0 +1,71 @@
+"""What a run will do, said before it starts."""
+
+from pathlib import Path
+
+import jax
+
+from distill_cli.methods.base import Distiller
+from distill_cli.tasks.problem import Problem
+from distill_cli.train.batches import fits_resident
+
+GIGABYTE = 2**30
+
+
+def device_name() -> str:
+    """The device jax computes on, e.g. `cpu (2 cores)` or `NVIDIA H200`."""
+    import os
+
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return f"cpu ({cores} cores)"
+    return device.device_kind
+
+
+def expected_memory(problem: Problem, networks: int) -> float:
+    """Bytes that the arrays of a run take: an estimate, without the runtime's own overhead.
+
+    Training set, validation images and their features, one micro-batch of activations, features of
+    coreset and micro-batch, pixels and pixel matrix with two moments and a gradient each.
+    """
+    config, shape = problem.config, problem.dataset.image_shape
+    pixels = shape[0] * shape[1] * shape[2]
+    coreset = config.ipc * problem.dataset.classes
+    width, blocks = config.architecture.width, getattr(config.architecture, "depth", 1)
+    feature = max(shape[0] >> blocks, 1) * max(shape[1] >> blocks, 1) * width
+    raw = problem.dataset.train.images
+    train = raw.size * 4 * 2 if fits_resident(raw) else raw.nbytes * 2
+    valid = len(problem.valid_rows) * 4 * (pixels + config.validation.networks * feature)
+    activations = 3 * min(problem.micro, 4096) * shape[0] * shape[1] * width * 4
+    features = 3 * (coreset + problem.micro) * networks * feature * 4
+    batch = config.batch.size * config.batch.number * pixels * 4
+    learned = 4 * coreset * pixels * 4
+    if getattr(config.method, "transform", False):
+        learned += 5 * pixels * pixels * 4
+    return train + valid + activations + features + batch + learned
+
+
+def plan(problem: Problem, distiller: Distiller, folder: Path) -> str:
+    """A short block: what runs, on what, how large, where the result goes."""
+    config, data = problem.config, problem.dataset
+    height, width, channel = data.image_shape
+    coreset = config.ipc * data.classes
+    networks = getattr(config.kernel, "networks", 1)
+    size = min(config.batch.size, len(problem.train_rows))
+    flops = distiller.flops(size * config.batch.number, coreset)
+    memory = expected_memory(problem, networks) / GIGABYTE
+    lines = [
+        f"{config.method.name} on {data.name}: {len(data.train.labels)} training images "
+        f"{height}x{width}x{channel}, {data.classes} classes",
+        f"  coreset  {coreset} images ({config.ipc} per class), labels {config.labels}, "
+        f"init {config.init.name}, seed {config.seed}",
+        f"  kernel   {config.kernel.name}, {networks} x {config.architecture.name} of width "
+        f"{config.architecture.width}; batch {config.batch.number} x {size}, micro {problem.micro}; "
+        f"loss {config.loss}",
+        f"  steps    at most {config.steps}, {flops / 1e9:.3g} GFLOP each; patience "
+        f"{config.validation.patience}; validation on {len(problem.valid_rows)} training images",
+        f"  measures {', '.join(config.evaluation.protocols) or 'nothing'}",
+        f"  device   {device_name()}, about {memory:.1f} GB of memory",
+        f"  result   {folder}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,120 @@
+"""From a configuration to everything a run works on: arrays, preprocessing, architecture."""
+
+import importlib
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import numpy as np
+
+from distill_cli.arch.layers import Architecture, feature_shape
+from distill_cli.config import Config
+from distill_cli.core.types import Dataset
+from distill_cli.data.preprocess import Preprocess, fit_dataset
+from distill_cli.data.sources import load_dataset
+from distill_cli.data.validation import official_validation_indices, validation_indices
+from distill_cli.errors import UserError
+from distill_cli.kernels.random_features import cache_sized_micro
+from distill_cli.methods.base import Setting
+from distill_cli.train.batches import fits_resident
+
+GPU_MICRO = 640  # images at a time on an accelerator: about 5 GB of activations at the full width
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A loaded dataset with its fitted preprocessing and the network description.
+
+    train_rows: rows of the training split that batches and initial images come from; valid_rows:
+    rows of `valid_source` that choose the best step.
+    """
+
+    config: Config
+    dataset: Dataset
+    preprocess: Preprocess
+    architecture: Architecture
+    train_rows: np.ndarray
+    valid_rows: np.ndarray
+
+    @cached_property
+    def train_images(self) -> np.ndarray | None:
+        """The whole training split preprocessed, or None where it is too large to keep."""
+        raw = self.dataset.train.images
+        return self.preprocess.apply_numpy_chunks(raw) if fits_resident(raw) else None
+
+    def train_subset(self, rows: np.ndarray) -> np.ndarray:
+        """Preprocessed training images of these rows, (n, h, w, c) float32."""
+        if self.train_images is not None:
+            return self.train_images[rows]
+        return self.preprocess.apply_numpy_chunks(self.dataset.train.images[rows])
+
+    @cached_property
+    def valid(self) -> tuple[np.ndarray, np.ndarray]:
+        """(images, labels) that choose the best step; never test data."""
+        if self.dataset.valid is not None:
+            official = self.dataset.valid
+            images = self.preprocess.apply_numpy_chunks(official.images[self.valid_rows])
+            return images, official.labels[self.valid_rows]
+        return self.train_subset(self.valid_rows), self.dataset.train.labels[self.valid_rows]
+
+    @cached_property
+    def test(self) -> tuple[np.ndarray, np.ndarray]:
+        """(images, labels) of the test split, preprocessed. Only evaluators read it."""
+        split = self.dataset.test
+        return self.preprocess.apply_numpy_chunks(split.images), split.labels
+
+    @property
+    def micro(self) -> int:
+        """Images whose activations are in memory at once: batch.micro, or what fits the device."""
+        if self.config.batch.micro is not None:
+            return self.config.batch.micro
+        if jax.default_backend() == "cpu":
+            return cache_sized_micro(self.architecture, self.dataset.image_shape)
+        return GPU_MICRO
+
+    @property
+    def setting(self) -> Setting:
+        """What the method is told."""
+        return Setting(
+            config=self.config,
+            architecture=self.architecture,
+            image_shape=self.dataset.image_shape,
+            classes=self.dataset.classes,
+            micro=self.micro,
+            whitened=self.preprocess.eigenvalues is not None,
+        )
+
+
+def load_problem(config: Config) -> Problem:
+    """Load, check, fit the preprocessing (cached), draw the validation rows.
+
+    Raises UserError for what the data do not allow: too few images of a class for ipc, poolings
+    that leave nothing of an image.
+    """
+    module = importlib.import_module(f"distill_cli.arch.{config.architecture.name}")
+    architecture = module.build(config.architecture)
+    dataset = load_dataset(config.dataset)
+    try:
+        feature_shape(architecture, dataset.image_shape)
+    except ValueError as error:
+        raise UserError(
+            f"architecture.depth={getattr(config.architecture, 'depth', '?')}: {error}"
+        ) from error
+    labels = dataset.train.labels
+    train_rows = np.arange(len(labels))
+    if dataset.valid is not None:
+        valid_rows = official_validation_indices(len(dataset.valid.labels), config.seed)
+    else:
+        settings = config.validation
+        train_rows, valid_rows = validation_indices(
+            labels, dataset.classes, settings.per_class, config.seed, settings.disjoint
+        )
+    counts = np.bincount(labels[train_rows], minlength=dataset.classes)
+    smallest = int(counts.argmin())
+    if config.ipc > counts[smallest]:
+        raise UserError(
+            f"ipc={config.ipc}: class {dataset.class_names[smallest]} of {dataset.name} has only "
+            f"{counts[smallest]} training images; ipc must be at most that"
+        )
+    preprocess = fit_dataset(config.preprocess, dataset, config.dataset.cache)
+    return Problem(config, dataset, preprocess, architecture, train_rows, valid_rows)

@@ -1,0 +1,137 @@
+"""Checkpoints with Orbax: atomic, verified on reading, never of another run.
+
+A checkpoint holds a pytree of arrays and a small JSON record: who wrote it (format, package
+version, configuration digest, dataset fingerprint) and a checksum of the arrays. Orbax renames a
+finished folder into place, so a kill while writing leaves the previous checkpoint untouched.
+"""
+
+import hashlib
+import json
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from distill_cli.errors import StorageError, UserError
+
+FORMAT = 1  # raise when the layout of the saved tree changes
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must agree between a checkpoint and the run that resumes from it."""
+
+    version: str
+    digest: str
+    dataset: str
+
+    def record(self) -> dict[str, Any]:
+        return {"format": FORMAT, **vars(self)}
+
+
+class Checkpoints:
+    """The checkpoints of one run in `folder`; at most `keep` stay."""
+
+    def __init__(self, folder: Path, identity: Identity, keep: int) -> None:
+        import orbax.checkpoint as ocp  # slow import, only where needed
+
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        self._ocp = ocp
+        self.folder = folder.absolute()
+        self.identity = identity
+        self.keep = keep
+
+    def steps(self) -> list[int]:
+        """Steps of the finished checkpoints, newest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted((int(p.name) for p in self.folder.iterdir() if p.name.isdigit()), reverse=True)
+
+    def save(self, step: int, tree: Any) -> None:
+        """Write a checkpoint, then remove all but the newest `keep`.
+
+        Raises StorageError when it cannot be written; earlier checkpoints are untouched then.
+        """
+        host = jax.tree.map(np.asarray, tree)
+        record = {**self.identity.record(), "step": step, "checksum": checksum(host)}
+        ocp = self._ocp
+        target = self.folder / str(step)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as writer:
+                content = ocp.args.Composite(
+                    state=ocp.args.PyTreeSave(dict(enumerate_leaves(host))),
+                    record=ocp.args.JsonSave(record),
+                )
+                writer.save(target, args=content, force=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            left = self.steps()
+            kept = f"the last good checkpoint is step {left[0]}" if left else "there is none yet"
+            raise StorageError(f"cannot write checkpoint {target}: {reason}; {kept}") from error
+        for old in self.steps()[self.keep :]:
+            shutil.rmtree(self.folder / str(old), ignore_errors=True)
+
+    def restore(self, like: Any) -> tuple[int, Any] | None:
+        """The newest intact checkpoint as (step, tree in the shape of `like`), or None.
+
+        A damaged one is passed over with a warning. One of another configuration, dataset or
+        version raises UserError.
+        """
+        steps = self.steps()
+        for step in steps:
+            folder = self.folder / str(step)
+            try:
+                record = json.loads((folder / "record" / "metadata").read_text())
+            except (OSError, ValueError) as error:
+                log.warning("checkpoint %s is damaged (%s); trying an older one", folder, error)
+                continue
+            self._require_same_run(folder, record)
+            try:
+                return step, self._read(folder, record, like)
+            except Exception as error:  # noqa: BLE001  damaged files fail in many ways
+                reason = " ".join(str(error).split())[:120]
+                log.warning("checkpoint %s is damaged (%s); trying an older one", folder, reason)
+        if steps:
+            log.warning("no intact checkpoint in %s; starting from step 0", self.folder)
+        return None
+
+    def _read(self, folder: Path, record: dict[str, Any], like: Any) -> Any:
+        leaves, structure = jax.tree.flatten(like)
+        template = {name: np.asarray(leaf) for name, leaf in enumerate_leaves(like)}
+        restore_args = {name: self._ocp.RestoreArgs(restore_type=np.ndarray) for name in template}
+        with self._ocp.PyTreeCheckpointer() as reader:
+            saved = reader.restore(folder / "state", item=template, restore_args=restore_args)
+        tree = structure.unflatten([saved[name] for name, _ in enumerate_leaves(like)])
+        if checksum(tree) != record["checksum"]:
+            raise ValueError("checksum does not match")
+        del leaves
+        return tree
+
+    def _require_same_run(self, folder: Path, record: dict[str, Any]) -> None:
+        for key, value in self.identity.record().items():
+            if record.get(key) != value:
+                raise UserError(
+                    f"{folder}: checkpoint of another run ({key} {record.get(key)}, this run has "
+                    f"{value}); remove {self.folder.parent} or choose another out="
+                )
+
+
+def enumerate_leaves(tree: Any) -> list[tuple[str, Any]]:
+    """Leaves with short sortable names; the structure comes from the running program."""
+    return [(f"{index:04d}", leaf) for index, leaf in enumerate(jax.tree.leaves(tree))]
+
+
+def checksum(tree: Any) -> str:
+    """Digest over types, shapes and bytes of all leaves."""
+    digest = hashlib.blake2b(digest_size=16)
+    for _, leaf in enumerate_leaves(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

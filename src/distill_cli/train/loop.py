@@ -1,0 +1,197 @@
+"""The distillation loop: jitted chunks of steps, host work only between them.
+
+Every `validation.every` steps, before the step is made, the coreset is scored on validation images;
+the best one is kept (strictly smaller loss), and the run stops `patience` steps after the best
+(RFAD section 4). Randomness of a step depends on (seed, name, step) alone and chunks always begin
+at the same steps, so a resumed run ends bit for bit as an uninterrupted one.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from distill_cli.config import Config
+from distill_cli.core.keys import named_key, step_key
+from distill_cli.core.types import Coreset
+from distill_cli.errors import RunStopped
+from distill_cli.methods.base import Distiller
+from distill_cli.train.batches import TrainingSet, draw
+from distill_cli.train.checkpoint import Checkpoints
+from distill_cli.train.progress import Progress
+from distill_cli.train.signals import StopRequest
+from distill_cli.train.tracking import Tracker
+
+CHUNK_FLOPS = {"cpu": 3e11, "gpu": 3e13}  # a second or so between looks at signals and clock
+
+
+class Best(NamedTuple):
+    """The coreset with the smallest validation loss so far, on the host."""
+
+    coreset: Coreset
+    step: np.ndarray
+    loss: np.ndarray
+    accuracy: np.ndarray
+
+
+class Progressed(NamedTuple):
+    """What is checkpointed: the method's state, the best coreset, seconds spent, whether done."""
+
+    state: Any
+    best: Best
+    seconds: np.ndarray
+    finished: np.ndarray
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended: the best coreset and where, the last step, and why it stopped."""
+
+    best: Best
+    step: int
+    reason: str
+    seconds: float
+
+
+def chunk_length(every: int, flops: float, backend: str) -> int:
+    """Steps in one jitted scan: a divisor of `every`, at most 10, fewer where steps are large.
+
+    A function of the configuration and the backend only, never of measured time.
+    """
+    budget = max(1, int(CHUNK_FLOPS.get(backend, CHUNK_FLOPS["gpu"]) / max(flops, 1.0)))
+    return max(size for size in range(1, min(every, 10, budget) + 1) if every % size == 0)
+
+
+def make_chunk(distiller: Distiller, config: Config) -> Callable[..., tuple[Any, Any]]:
+    """jit(scan) over `length` steps from `start`; returns the state and the steps' info."""
+    batch_root = named_key(config.seed, "batch")
+    step_root = named_key(config.seed, "step")
+
+    @partial(jax.jit, static_argnames="length", donate_argnames="state")
+    def chunk(state: Any, train: TrainingSet, start: Any, *, length: int) -> tuple[Any, Any]:
+        def body(state: Any, step: Any) -> tuple[Any, Any]:
+            key = step_key(batch_root, step)
+            batch = draw(key, train, config.batch.size, config.batch.number)
+            return distiller.step(state, batch, step_key(step_root, step))
+
+        return jax.lax.scan(body, state, start + jnp.arange(length, dtype=jnp.uint32))
+
+    return chunk
+
+
+def run(
+    config: Config,
+    distiller: Distiller,
+    initial: Coreset,
+    train: TrainingSet,
+    valid: tuple[np.ndarray, np.ndarray],
+    checkpoints: Checkpoints,
+    open_tracker: Callable[[int | None], Tracker],
+    progress: Progress,
+    stop: StopRequest,
+) -> Outcome:
+    """Distil from `initial`, or from the newest checkpoint, to the end.
+
+    valid: (images, labels) that score the coreset. Raises RunStopped after a signal (state saved) and on a loss that is not finite.
+    """
+    begun = time.monotonic()
+    device = jax.tree.map(lambda x: jnp.array(x, copy=True), initial)
+    state = distiller.init(named_key(config.seed, "method"), device)
+    untried = np.asarray(np.inf)
+    best = Best(to_host(distiller.coreset(state)), np.asarray(0), untried, np.asarray(0.0))
+    start, before = 0, 0.0
+    saved = checkpoints.restore(Progressed(state, best, np.asarray(0.0), np.asarray(False)))
+    if saved is not None:
+        start, (state, best, spent, finished) = saved
+        before = float(spent)
+        if finished:
+            return Outcome(best, start, stop_reason(config, start, best), before)
+        state = jax.tree.map(jnp.asarray, state)
+        progress.message(f"resuming at step {start}")
+    validate = distiller.validator(
+        named_key(config.seed, "validation"), jnp.asarray(valid[0]), jnp.asarray(valid[1], jnp.int32)
+    )
+    tracker = open_tracker(None if saved is None else start)
+    every = config.validation.every
+    batch = min(config.batch.size, train.labels.shape[0]) * config.batch.number
+    flops = distiller.flops(batch, initial.labels.shape[0])
+    length = chunk_length(every, flops, jax.default_backend())
+    chunk = make_chunk(distiller, config)
+    last_save, step, saved_step = time.monotonic(), start, start if saved else -1
+
+    def spent_seconds() -> float:
+        return before + time.monotonic() - begun
+
+    def save(finished: bool = False) -> None:
+        nonlocal last_save, saved_step
+        seconds = np.asarray(spent_seconds())
+        checkpoints.save(step, Progressed(state, best, seconds, np.asarray(finished)))
+        last_save, saved_step = time.monotonic(), step
+
+    try:
+        while True:
+            due = step % every == 0 or step == config.steps
+            if due:
+                coreset = distiller.coreset(state)
+                scores = {key: float(value) for key, value in validate(coreset).items()}
+                if scores["valid_loss"] < best.loss:
+                    now = (np.asarray(step), scores["valid_loss"], scores["valid_accuracy"])
+                    best = Best(to_host(coreset), now[0], *map(np.asarray, now[1:]))
+                tracker.log(step, **scores, seconds=spent_seconds())
+                progress.validated(step, scores, int(best.step))
+                if stop_reason(config, step, best):
+                    break
+            if stop:
+                save()
+                raise RunStopped(
+                    f"stopped by {stop.signal and stop.signal.name} at step {step}; state saved, "
+                    "the same command goes on from here",
+                    stop.exit_code,
+                )
+            if due and time.monotonic() - last_save >= config.checkpoint.seconds:
+                save()
+            steps = min(length, config.steps - step)
+            clock = time.monotonic()
+            state, infos = chunk(state, train, np.uint32(step), length=steps)
+            values = {key: np.asarray(value) for key, value in infos.items()}
+            raise_if_not_finite(values["loss"], step, saved_step)
+            step += steps
+            rate = steps / (time.monotonic() - clock)
+            means = {key: value.mean() for key, value in values.items()}
+            tracker.log(step - 1, **means, seconds=spent_seconds(), steps_per_second=rate)
+            progress.stepped(step, means)
+        save(finished=True)
+        return Outcome(best, step, stop_reason(config, step, best), spent_seconds())
+    finally:
+        tracker.close()
+
+
+def stop_reason(config: Config, step: int, best: Best) -> str:
+    """Why the loop ends at this step, or the empty string."""
+    if step >= config.steps:
+        return f"step limit {config.steps}"
+    if step > int(best.step) + config.validation.patience:
+        return f"no better validation loss since step {int(best.step)}"
+    return ""
+
+
+def raise_if_not_finite(loss: np.ndarray, start: int, saved_step: int) -> None:
+    """Stop the run at the first step whose loss is NaN or infinite."""
+    bad = np.flatnonzero(~np.isfinite(loss))
+    if bad.size:
+        kept = f"the checkpoint of step {saved_step} is kept" if saved_step >= 0 else ""
+        raise RunStopped(
+            f"loss is {loss[bad[0]]} at step {start + bad[0]}; {kept or 'nothing was saved yet'}. "
+            "Lower method.learning_rates or raise method.ridge",
+            1,
+        )
+
+
+def to_host(coreset: Coreset) -> Coreset:
+    """The coreset as NumPy arrays of its own (the device buffer is about to be donated)."""
+    return Coreset(*(np.array(part) for part in coreset))
