@@ -10,8 +10,9 @@ Options are those of the commands. Importing this package imports neither jax no
 
 from typing import Any
 
-__version__ = "0.1.0"
-__all__ = ["distill", "evaluate", "load_coreset"]
+from distill_cli.version import __version__
+
+__all__ = ["__version__", "distill", "evaluate", "load_coreset"]
 
 
 def __getattr__(name: str) -> Any:

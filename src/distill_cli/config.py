@@ -1,9 +1,9 @@
 """The configuration of a run: composed by Hydra, parsed here into frozen dataclasses.
 
-YAML holds choices and values, dataclasses hold types and meanings. Each component (method, dataset,
-kernel, ...) brings the dataclass of its own parameters; `parse` finds it by name, so a new method is
-one module and one YAML file. Nothing here imports jax; component modules are imported only when a
-run is parsed, never for --help or --cfg.
+YAML holds choices and values, dataclasses hold types and meanings. Each component (method,
+dataset, kernel, ...) brings the dataclass of its own parameters; `parse` finds it by name, so a new
+method is one module and one YAML file. Nothing here imports jax; component modules are imported
+only when a run is parsed, never for --help or --cfg.
 """
 
 import dataclasses

@@ -22,7 +22,8 @@ def test_second_call_reads_what_the_first_built(cache_folder: Path):
     first = cached("entry", "k", counting_build(calls))
     second = cached("entry", "k", counting_build(calls))
     assert len(calls) == 1
-    assert np.array_equal(first["x"], second["x"]) and second["names"].tolist() == ["a", "é"]
+    assert np.array_equal(first["x"], second["x"])
+    assert second["names"].tolist() == ["a", "é"]
     assert [path.name for path in cache_folder.iterdir()] == ["entry-k.npz"]
 
 
@@ -41,7 +42,9 @@ def test_damaged_entry_is_made_again(cache_folder: Path, damage: str, caplog):
     path.write_bytes(parts.get(damage, content))
     with caplog.at_level(logging.WARNING):
         arrays = cached("entry", "k", counting_build(calls))
-    assert len(calls) == 2 and arrays["x"].sum() == 499500 and "unusable" in caplog.text
+    assert len(calls) == 2
+    assert arrays["x"].sum() == 499500
+    assert "unusable" in caplog.text
     cached("entry", "k", counting_build(calls))
     assert len(calls) == 2
 
@@ -78,4 +81,5 @@ def test_place_of_the_cache(monkeypatch, tmp_path: Path):
 
 def test_key_depends_on_every_part():
     keys = {cache_key(a=1, b=2), cache_key(a=1, b=3), cache_key(a=2, b=2), cache_key(a=1)}
-    assert len(keys) == 4 and cache_key(a=1, b=2) == cache_key(b=2, a=1)
+    assert len(keys) == 4
+    assert cache_key(a=1, b=2) == cache_key(b=2, a=1)

@@ -34,15 +34,20 @@ def test_the_expected_datasets_are_there():
 @pytest.mark.parametrize("name", DATASETS)
 def test_dataset_file(name: str):
     dataset, preprocess = composed(name, "rfad")
-    assert dataset.name == name and dataset.source in SOURCES and dataset.label_map in LABEL_MAPS
+    assert dataset.name == name
+    assert dataset.source in SOURCES
+    assert dataset.label_map in LABEL_MAPS
     assert (dataset.tfds_name is not None) == (dataset.source == "tfds")
-    assert preprocess.name in FAMILIES and preprocess.standardize
+    assert preprocess.name in FAMILIES
+    assert preprocess.standardize
     assert preprocess.zca == (0.1 if name in ZCA else None)
     assert preprocess.per_image == (name == "svhn")
     celeba = (0.5064, 0.4258, 0.3832) if name == "celeba" else None
-    assert preprocess.mean == celeba and (preprocess.std is None) == (celeba is None)
+    assert preprocess.mean == celeba
+    assert (preprocess.std is None) == (celeba is None)
     text = (CONFIGS / "dataset" / f"{name}.yaml").read_text()
-    assert text.startswith("# ") and "_target_" not in text
+    assert text.startswith("# ")
+    assert "_target_" not in text
 
 
 def test_no_preprocessing_ignores_what_the_dataset_would_need():
@@ -55,4 +60,5 @@ def test_a_dataset_file_without_preprocessing_keys_still_composes():
         {"dataset": {"name": "x"}, "preprocess": OmegaConf.load(CONFIGS / "preprocess/rfad.yaml")}
     )
     OmegaConf.resolve(node)
-    assert node.preprocess.zca is None and node.preprocess.per_image is False
+    assert node.preprocess.zca is None
+    assert node.preprocess.per_image is False

@@ -35,7 +35,8 @@ def two_splits(tmp_path: Path) -> Path:
 
 def test_train_and_test_folders(two_splits: Path):
     dataset = load(two_splits)
-    assert dataset.class_names == ("cat", "dog", "emu") and dataset.pixel_max == 255
+    assert dataset.class_names == ("cat", "dog", "emu")
+    assert dataset.pixel_max == 255
     assert dataset.train.images.shape == dataset.test.images.shape == (12, 5, 6, 3)
     values = dataset.train.images[:, 0, 0, 0]
     assert np.array_equal(values, 10 * dataset.train.labels + np.tile(np.arange(4), 3))
@@ -94,7 +95,8 @@ def test_changed_file_is_seen_through_the_cache(two_splits: Path):
     before = load(two_splits)
     picture(two_splits / "train" / "cat" / "0.png", 250)
     after = load(two_splits)
-    assert after.train.images[0, 0, 0, 0] == 250 and after.fingerprint != before.fingerprint
+    assert after.train.images[0, 0, 0, 0] == 250
+    assert after.fingerprint != before.fingerprint
     assert load(two_splits).fingerprint == after.fingerprint
 
 
@@ -142,7 +144,6 @@ def no_train(root: Path) -> None:
 def bare_test(root: Path) -> None:
     (root / "test").rename(root.parent / "elsewhere")
     (root / "test").mkdir()
-
 
 
 @pytest.mark.parametrize(

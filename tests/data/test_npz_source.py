@@ -34,26 +34,33 @@ def written(tmp_path: Path, **arrays: object) -> Path:
 def test_both_sets_of_names(tmp_path: Path, keys: tuple):
     path = written(tmp_path, **dict(zip(keys, (X, Y, X[:6], Y[:6, None]), strict=True)))
     dataset = load(path)
-    assert np.array_equal(dataset.train.images, X) and np.array_equal(dataset.train.labels, Y)
-    assert np.array_equal(dataset.test.labels, Y[:6]) and dataset.pixel_max == 255
-    assert dataset.class_names == ("0", "1", "2") and dataset.train.labels.dtype == np.int32
+    assert np.array_equal(dataset.train.images, X)
+    assert np.array_equal(dataset.train.labels, Y)
+    assert np.array_equal(dataset.test.labels, Y[:6])
+    assert dataset.pixel_max == 255
+    assert dataset.class_names == ("0", "1", "2")
+    assert dataset.train.labels.dtype == np.int32
 
 
 def test_floats_stay_floats(tmp_path: Path):
     dataset = load(written(tmp_path, x_train=X / 255.0, y_train=Y))
-    assert dataset.train.images.dtype == np.float32 and dataset.pixel_max == 1
-    assert len(dataset.train.labels) == 9 and len(dataset.test.labels) == 3
+    assert dataset.train.images.dtype == np.float32
+    assert dataset.pixel_max == 1
+    assert len(dataset.train.labels) == 9
+    assert len(dataset.test.labels) == 3
 
 
 def test_wide_integers_become_bytes_and_grey_gets_a_channel(tmp_path: Path):
     dataset = load(written(tmp_path, x_train=X[..., 0].astype(np.int64), y_train=Y))
-    assert dataset.train.images.dtype == np.uint8 and dataset.image_shape == (4, 5, 1)
+    assert dataset.train.images.dtype == np.uint8
+    assert dataset.image_shape == (4, 5, 1)
 
 
 def test_class_names_and_image_size(tmp_path: Path):
     path = written(tmp_path, x_train=X, y_train=Y, class_names=np.array(["ä", "b", "c"]))
     dataset = load(path, image_size=2)
-    assert dataset.class_names == ("ä", "b", "c") and dataset.image_shape == (2, 2, 3)
+    assert dataset.class_names == ("ä", "b", "c")
+    assert dataset.image_shape == (2, 2, 3)
 
 
 def test_resizing_floats_keeps_a_constant_image(tmp_path: Path):
@@ -94,7 +101,10 @@ GAP = np.where(Y == 1, 3, Y)
         ({"x_train": X, "y_train": Y, "class_names": np.array(["a"])}, "1 class_names"),
         ({"x_train": X, "y_train": Y, "class_names": np.arange(3)}, "expected text"),
         ({"x_train": X, "y_train": Y, "x_test": FLOATS, "y_test": Y}, "x_test float32"),
-        ({"x_train": X, "y_train": Y, "x_test": X[:, 1:], "y_test": Y}, r"test images are \(3, 5, 3\)"),
+        (
+            {"x_train": X, "y_train": Y, "x_test": X[:, 1:], "y_test": Y},
+            r"test images are \(3, 5, 3\)",
+        ),
         ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, "test labels run from 1 to 3"),
     ],
 )

@@ -37,7 +37,9 @@ def test_prepared_sets_have_the_documented_counts(
 ):
     tensorflow_before = "tensorflow" in sys.modules
     dataset = load_dataset(config_of(tfds_dir, name, train_split=train, test_split=test))
-    assert dataset.image_shape == shape and dataset.classes == 10 and dataset.pixel_max == 255
+    assert dataset.image_shape == shape
+    assert dataset.classes == 10
+    assert dataset.pixel_max == 255
     assert dataset.train.images.dtype == np.uint8
     assert np.bincount(dataset.test.labels).tolist() == counts
     assert len(dataset.train.labels) == (5000 if name == "tiny_imagenet10" else 300)
@@ -51,7 +53,8 @@ def test_cifar10_held_out_images_have_the_documented_counts_and_moments(tfds_dir
     pixels = dataset.test.images.reshape(-1, 3).astype(np.float64) / 255
     np.testing.assert_allclose(pixels.mean(0), [0.4942, 0.4851, 0.4504], atol=5e-5)
     np.testing.assert_allclose(pixels.std(0), [0.2467, 0.2429, 0.2616], atol=5e-5)
-    assert dataset.class_names[0] == "airplane" and dataset.class_names[9] == "truck"
+    assert dataset.class_names[0] == "airplane"
+    assert dataset.class_names[9] == "truck"
 
 
 @pytest.mark.slow
@@ -59,7 +62,8 @@ def test_mnist_complete(tfds_dir: Path):
     dataset = load_dataset(config_of(tfds_dir, "mnist"))
     assert np.bincount(dataset.train.labels).tolist() == MNIST_TRAIN
     pixels = dataset.train.images / 255.0
-    assert abs(pixels.mean() - 0.1307) < 5e-5 and abs(pixels.std() - 0.3081) < 5e-5
+    assert abs(pixels.mean() - 0.1307) < 5e-5
+    assert abs(pixels.std() - 0.3081) < 5e-5
 
 
 def test_split_mnist_is_digit_div_5(tfds_dir: Path):
@@ -83,8 +87,10 @@ def test_cache_hit_equals_fresh_read_and_needs_no_tfds(
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)  # an import would now fail
     hit = load_dataset(config_of(tfds_dir, "mnist", **splits))
     for one, other in ((fresh.train, hit.train), (fresh.test, hit.test)):
-        assert np.array_equal(one.images, other.images) and np.array_equal(one.labels, other.labels)
-    assert fresh.fingerprint == hit.fingerprint and fresh.class_names == hit.class_names
+        assert np.array_equal(one.images, other.images)
+        assert np.array_equal(one.labels, other.labels)
+    assert fresh.fingerprint == hit.fingerprint
+    assert fresh.class_names == hit.class_names
 
 
 def test_changed_source_files_are_read_again(tfds_dir: Path, tmp_path: Path, cache_folder: Path):
@@ -130,7 +136,9 @@ def test_missing_data_say_where_and_how(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(UserError, match="no network") as caught:
         load_dataset(config)
     message = str(caught.value)
-    assert str(tmp_path) in message and "dataset.data_dir=" in message and "\n" not in message
+    assert str(tmp_path) in message
+    assert "dataset.data_dir=" in message
+    assert "\n" not in message
     command = message.split('python -c "')[1].split('"')[0]
     compile(command, "command", "exec")
     assert f"tfds.data_source('svhn_cropped', data_dir='{tmp_path}'" in command
@@ -203,7 +211,8 @@ def test_celeba_like_records_are_resized_straight_and_read_their_nested_label():
         for image, male in zip(images, males, strict=True)
     )
     read, labels = tfds.read_records(source, "attributes/Male", 64)
-    assert labels.tolist() == [1, 0, 1, 1, 0] and read.shape == (5, 64, 64, 3)
+    assert labels.tolist() == [1, 0, 1, 1, 0]
+    assert read.shape == (5, 64, 64, 3)
     for image, found in zip(images, read, strict=True):
         expected = Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR)
         assert np.array_equal(np.asarray(expected), found)
@@ -211,5 +220,5 @@ def test_celeba_like_records_are_resized_straight_and_read_their_nested_label():
 
 def test_records_of_mixed_size_are_refused():
     source = Records({"image": np.zeros((4, 4 + row, 1), np.uint8), "label": 0} for row in range(2))
-    with pytest.raises(UserError, match="image 1 .*image_size"):
+    with pytest.raises(UserError, match=r"image 1 .*image_size"):
         tfds.read_records(source, "label", None)

@@ -1,12 +1,12 @@
 """One description of an architecture, from which everything else is derived.
 
-The random features (kernels/random_features.py), the Flax network that is trained (arch/network.py),
-and the exact infinite-width kernels (kernels/exact) all read this list of layers, so that finite and
-infinite networks cannot drift apart.
+The random features (kernels/random_features.py), the Flax network that is trained
+(arch/network.py) and the exact infinite-width kernels (kernels/exact) all read this list of layers,
+so that finite and infinite networks cannot drift apart.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Conv(NamedTuple):
@@ -44,8 +44,8 @@ Layer = Conv | Dense | Relu | AvgPool | Flatten | GlobalAvgPool
 class Architecture:
     """A network without its read-out: the layers up to the vector that the last Dense layer reads.
 
-    Weights have variance weight_variance / fan_in and biases bias_variance, in the hidden layers and
-    in the read-out. The exact kernels include the read-out; the random features do not (its average
+    Weights have variance weight_variance / fan_in and biases bias_variance, in hidden layers and in
+    the read-out. The exact kernels include the read-out; the random features do not (its average
     is taken in closed form: K = weight_variance <phi, phi'> / d + bias_variance).
     """
 
@@ -75,7 +75,7 @@ def fully_connected(width: int, depth: int) -> Architecture:
 
 def feature_shape(architecture: Architecture, image_shape: tuple[int, int, int]) -> tuple[int, ...]:
     """Shape of one image's activations after the last layer; raises ValueError if it vanishes."""
-    shape: tuple[int, ...] = image_shape
+    shape: Any = image_shape
     for layer in architecture.layers:
         match layer:
             case Conv(width):

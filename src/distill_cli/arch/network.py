@@ -1,8 +1,14 @@
 """The trainable Flax network of an architecture description, in standard parametrisation."""
 
+import math
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
@@ -14,7 +20,17 @@ from distill_cli.arch.layers import (
     Flatten,
     GlobalAvgPool,
     Relu,
+    feature_shape,
 )
+
+Params = Any  # the pytree that Network.init returns
+
+# Bytes of the widest float32 activation of one micro-batch, per backend. On a CPU small enough
+# for the cache (a larger one is half as fast), and smaller still where the backward pass keeps
+# several of them; elsewhere it only bounds the memory.
+_FORWARD_BYTES = {"cpu": 16 << 20}
+_TRAINING_BYTES = {"cpu": 4 << 20}
+_OTHER_BYTES = 1 << 30
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -69,15 +85,61 @@ class Network(nn.Module):
                     x = x.mean((1, 2))
         return x
 
-    def __call__(
-        self, images: Float[Array, "n height width channel"]
-    ) -> Float[Array, "n classes"]:
+    def __call__(self, images: Float[Array, "n height width channel"]) -> Float[Array, "n classes"]:
         return self.readout(self.features(images))
 
 
 def network(architecture: Architecture, classes: int) -> Network:
     """The Flax module of a description; hashable, so it can be a static argument of jit."""
     return Network(architecture, classes)
+
+
+def with_width(architecture: Architecture, width: int) -> Architecture:
+    """The same description with `width` channels or units in every hidden layer."""
+    layers = (
+        layer._replace(width=width) if isinstance(layer, Conv | Dense) else layer
+        for layer in architecture.layers
+    )
+    return replace(architecture, layers=tuple(layers))
+
+
+@partial(jax.jit, static_argnums=0)
+def initialise(net: Network, key: Array, images: Array) -> Params:
+    """net.init, compiled once per network; images (only their shape counts) may be one."""
+    return net.init(key, images)
+
+
+def predict(
+    net: Network, params: Params, images: Float[np.ndarray, "n height width channel"]
+) -> Float[np.ndarray, "n class"]:
+    """Outputs of the network for host images, float32, computed in micro-batches."""
+    micro = min(len(images), micro_batch(net.architecture, images.shape[1:]))
+    outputs = []
+    for first in range(0, len(images), micro):
+        part = np.asarray(images[first : first + micro], np.float32)
+        # The last one is filled up: one shape, one compilation.
+        padded = np.pad(part, ((0, micro - len(part)), (0, 0), (0, 0), (0, 0)))
+        outputs.append(np.asarray(_apply(net, params, padded))[: len(part)])
+    return np.concatenate(outputs)
+
+
+@partial(jax.jit, static_argnums=0)
+def _apply(net: Network, params: Params, images: Array) -> Any:
+    return net.apply(params, images)
+
+
+def micro_batch(
+    architecture: Architecture, image_shape: tuple[int, ...], training: bool = False
+) -> int:
+    """Images to compute at once, at least 1: the widest activation keeps to the byte budget."""
+    height, width, channel = image_shape
+    layers = architecture.layers
+    widest = max(
+        math.prod(feature_shape(Architecture(layers[:end]), (height, width, channel)))
+        for end in range(len(layers) + 1)
+    )
+    budgets = _TRAINING_BYTES if training else _FORWARD_BYTES
+    return max(1, budgets.get(jax.default_backend(), _OTHER_BYTES) // (4 * widest))
 
 
 class _Conv3x3(nn.Module):

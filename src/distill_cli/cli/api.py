@@ -37,4 +37,6 @@ def evaluate(coreset: Any, *overrides: str, **options: Any) -> list[dict[str, An
     from distill_cli.tasks.evaluate import parse_target, run
 
     _, folder = run_folder(composed)
-    return run(parse_target(composed), folder, shlex.join(["distill-evaluate", *given]))["evaluations"]
+    return run(parse_target(composed), folder, shlex.join(["distill-evaluate", *given]))[
+        "evaluations"
+    ]

@@ -24,12 +24,13 @@ def main() -> None:
 def task(composed: DictConfig) -> float:
     """One job of Hydra's: parse, then run. Returns the first protocol's accuracy, for sweepers."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     overrides = [item for item in hydra_config.overrides.task if not item.startswith("hydra")]
     command = shlex.join(["distill", *overrides])
-    sweep = hydra_config.mode.name == "MULTIRUN"
+    sweep = hydra_config.mode == RunMode.MULTIRUN
     if sweep:
         print(f"\n== job {hydra_config.job.num}: {command}", flush=True)
     with job_errors(sweep):

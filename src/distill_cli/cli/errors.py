@@ -8,7 +8,16 @@ from collections.abc import Iterator
 
 from distill_cli.errors import RunStopped, StorageError, UserError, choice_error
 
-SECTIONS = ("method", "dataset", "preprocess", "architecture", "kernel", "init", "evaluation", "hardware")
+SECTIONS = (
+    "method",
+    "dataset",
+    "preprocess",
+    "architecture",
+    "kernel",
+    "init",
+    "evaluation",
+    "hardware",
+)
 
 
 def one_line(error: BaseException) -> str:
@@ -17,12 +26,15 @@ def one_line(error: BaseException) -> str:
     if "Ambiguous value for argument" in text:
         argument = text.split("'")[1]
         key, _, value = argument.partition("=")
-        return f'{argument}: a list is written "{key}=[{value}]"; a bare comma is a sweep and needs -m'
+        return (
+            f'{argument}: a list is written "{key}=[{value}]"; a bare comma is a sweep and needs -m'
+        )
     choice = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
     if choice:
         from distill_cli.config import group_choices
 
-        return str(choice_error(*choice.groups(), group_choices(choice.group(1))))
+        group, name = choice.group(1), choice.group(2)
+        return str(choice_error(group, name, group_choices(group)))
     override = re.search(r"Could not override '([\w.@/]+)'", text)
     if override:
         from distill_cli.cli.compose import known_keys

@@ -23,19 +23,22 @@ def main() -> None:
     register_resolvers()
     with exit_codes():
         sys.argv[1:] = with_run_settings(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="evaluate")(task)()
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="evaluate")(
+            task
+        )()
 
 
 def task(composed: DictConfig) -> float:
     """One job of Hydra's. Returns the first protocol's accuracy."""
     from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
 
     from distill_cli.tasks.evaluate import parse_target, run
 
     hydra_config = HydraConfig.get()
     command = shlex.join(["distill-evaluate", *hydra_config.overrides.task])
     folder = Path(hydra_config.runtime.output_dir)
-    with job_errors(hydra_config.mode.name == "MULTIRUN"):
+    with job_errors(hydra_config.mode == RunMode.MULTIRUN):
         rows = run(parse_target(composed), folder, command)["evaluations"]
     return float(rows[0]["accuracy"]) if rows else 0.0
 

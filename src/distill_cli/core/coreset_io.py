@@ -35,7 +35,7 @@ def save_npz(path: Path, **arrays: Any) -> None:
     temporary = path.with_name(f".{path.name}.tmp.npz")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(temporary, **{name: np.asarray(value) for name, value in arrays.items()})
+        np.savez(temporary, allow_pickle=False, **{k: np.asarray(v) for k, v in arrays.items()})
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
@@ -94,7 +94,9 @@ def load_coreset(path: str | Path, format: str = "auto") -> CoresetFile:
     ridge = scalar(file, arrays, "jit" if format == "rfad" else "ridge", None)
     names = arrays.get("class_names")
     coreset = Coreset(
-        np.ascontiguousarray(images, np.float32), np.asarray(labels, np.float32), np.float64(k)
+        np.ascontiguousarray(images, np.float32),
+        np.asarray(labels, np.float32),
+        np.asarray(k, np.float64),
     )
     return CoresetFile(coreset, None if names is None else tuple(map(str, names)), ridge, file)
 
@@ -115,7 +117,9 @@ def read_arrays(file: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(f"coreset={file}: a single array; an npz with named arrays is needed")
+                raise UserError(
+                    f"coreset={file}: a single array; an npz with named arrays is needed"
+                )
             return {key: archive[key] for key in archive.files}
     except ValueError as error:
         if "pickle" in str(error).lower() or "Object arrays" in str(error):

@@ -1,8 +1,8 @@
 """Kernel ridge regression, the mechanism that the kernel methods share.
 
-f(x) = K(x, S) (K_ss + reg trace(K_ss)/n I)^-1 y_s, solved in float64 (RFAD section 10.1, KIP eq. 1).
-The ridge is relative to the mean of the diagonal, so that it does not depend on the kernel's scale;
-it caps the condition number at n/reg + 1.
+f(x) = K(x, S) (K_ss + reg trace(K_ss)/n I)^-1 y_s, solved in float64 (RFAD section 3). The ridge is
+relative to the mean of the diagonal, so that it does not depend on the scale of the kernel; it caps
+the condition number at n/reg + 1.
 """
 
 import jax

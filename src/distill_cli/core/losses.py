@@ -17,7 +17,9 @@ Labels = Int[Array, " n"]
 Loss = Callable[[Any, Any, Any], Float[Array, " n"]]
 
 
-def platt(outputs: Outputs, labels: Labels, log_temperature: Float[Array, ""]) -> Float[Array, " n"]:
+def platt(
+    outputs: Outputs, labels: Labels, log_temperature: Float[Array, ""]
+) -> Float[Array, " n"]:
     """Cross-entropy of softmax(exp(k) f) against the labels, per example (RFAD section 3.2).
 
     k is the log temperature: tau = exp(-k) divides the outputs.
@@ -27,7 +29,7 @@ def platt(outputs: Outputs, labels: Labels, log_temperature: Float[Array, ""]) -
 
 
 def mse(outputs: Outputs, labels: Labels, log_temperature: Float[Array, ""]) -> Float[Array, " n"]:
-    """0.5 * mean over classes of (f - y)^2, per example; the temperature is not used (RFAD code)."""
+    """0.5 * mean over classes of (f - y)^2, per example; no temperature (RFAD code)."""
     del log_temperature
     targets = one_hot_centred(labels, outputs.shape[-1]).astype(outputs.dtype)
     return 0.5 * jnp.mean((outputs - targets) ** 2, axis=-1)

@@ -1,11 +1,13 @@
 """The nouns that travel between the parts: datasets, batches, coresets, metrics."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
+
+Array = Any  # jax or NumPy: coresets and batches travel between device and host
 
 
 class Split(NamedTuple):
@@ -86,6 +88,6 @@ class Metric:
     detail: dict[str, object] = field(default_factory=dict)
 
 
-def one_hot_centred(labels: Int[Array, " n"], classes: int) -> Float[Array, "n class"]:
+def one_hot_centred(labels: Int[Array, " n"], classes: int) -> Float[jax.Array, "n class"]:
     """Regression targets of the kernel methods: one-hot minus 1/classes, float32 (RFAD code)."""
     return jax.nn.one_hot(labels, classes, dtype="float32") - np.float32(1.0 / classes)

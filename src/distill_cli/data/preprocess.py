@@ -47,15 +47,15 @@ class Preprocess:
     """A fitted preprocessing. All arrays are NumPy.
 
     pixel_max: raw value of full brightness. mean, std: (c,) float64, on [0, 1] pixels.
-    eigenvectors: U (d, d) float32, eigenvalues: s (d,) float64 of Cov + a I; both None without.
+    zca_vectors: eigenvectors U (d, d) float32, zca_values: eigenvalues s (d,) float64 of Cov + a I; both None without.
     """
 
     pixel_max: float
     mean: np.ndarray
     std: np.ndarray
     per_image: bool = False
-    eigenvectors: np.ndarray | None = None
-    eigenvalues: np.ndarray | None = None
+    zca_vectors: np.ndarray | None = None
+    zca_values: np.ndarray | None = None
 
     @property
     def exactly_invertible(self) -> bool:
@@ -66,9 +66,9 @@ class Preprocess:
     def arrays(self) -> PreprocessArrays:
         """Arguments of `apply`, float32 NumPy. W is formed once."""
         whiten = None
-        if self.eigenvectors is not None and self.eigenvalues is not None:
-            u = self.eigenvectors
-            whiten = (u * (self.eigenvalues**-0.5).astype(np.float32)) @ u.T
+        if self.zca_vectors is not None and self.zca_values is not None:
+            u = self.zca_vectors
+            whiten = (u * (self.zca_values**-0.5).astype(np.float32)) @ u.T
         return PreprocessArrays(
             np.float32(self.pixel_max),
             self.mean.astype(np.float32),
@@ -99,13 +99,13 @@ class Preprocess:
         With the per-image step an image comes back up to its own mean and scale.
         """
         x = np.asarray(images, dtype=np.float64)
-        if self.eigenvectors is not None and self.eigenvalues is not None:
-            u = self.eigenvectors
-            x = ((x.reshape(len(x), -1) @ u) * self.eigenvalues**0.5 @ u.T).reshape(x.shape)
+        if self.zca_vectors is not None and self.zca_values is not None:
+            u = self.zca_vectors
+            x = ((x.reshape(len(x), -1) @ u) * self.zca_values**0.5 @ u.T).reshape(x.shape)
         return x * self.std + self.mean
 
     def save(self, path: Path) -> None:
-        """Write an .npz: pixel_max, mean, std, per_image[, eigenvectors, eigenvalues]."""
+        """Write an .npz: pixel_max, mean, std, per_image[, zca_vectors, zca_values]."""
         save_arrays(Path(path), _to_arrays(self))
 
     @staticmethod
@@ -153,8 +153,8 @@ def fit(config: PreprocessConfig, images: np.ndarray, pixel_max: float) -> Prepr
         return plain
     batches = (_unwhitened(plain, chunk) for chunk in chunks(images))
     cov = covariance(batches, int(np.prod(images.shape[1:])))
-    eigenvectors, eigenvalues = whitening(cov, config.zca)
-    return dataclasses.replace(plain, eigenvectors=eigenvectors, eigenvalues=eigenvalues)
+    zca_vectors, zca_values = whitening(cov, config.zca)
+    return dataclasses.replace(plain, zca_vectors=zca_vectors, zca_values=zca_values)
 
 
 def fit_dataset(config: PreprocessConfig, dataset: "Dataset", cache: bool = True) -> Preprocess:
@@ -162,9 +162,10 @@ def fit_dataset(config: PreprocessConfig, dataset: "Dataset", cache: bool = True
     _check(config, dataset.train.images.shape[-1])
     settings = {**dataclasses.asdict(config), "name": None}  # the label changes nothing
     key = cache_key(fingerprint=dataset.fingerprint, settings=settings)
-    build: Callable[[], Arrays] = lambda: _to_arrays(  # noqa: E731
-        fit(config, dataset.train.images, dataset.pixel_max)
-    )
+
+    def build() -> Arrays:
+        return _to_arrays(fit(config, dataset.train.images, dataset.pixel_max))
+
     return _from_arrays(cached(f"preprocess-{dataset.name}", key, build, cache))
 
 
@@ -208,8 +209,8 @@ def _from_arrays(arrays: Arrays) -> Preprocess:
         arrays["mean"],
         arrays["std"],
         bool(arrays["per_image"]),
-        arrays.get("eigenvectors"),
-        arrays.get("eigenvalues"),
+        arrays.get("zca_vectors"),
+        arrays.get("zca_values"),
     )
 
 

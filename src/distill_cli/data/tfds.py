@@ -109,7 +109,7 @@ def _read_split(config: DatasetConfig, folder: Path, split: str) -> Arrays:
     logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS advises OpenCV on every run
     where = f"dataset {config.name}: split {split!r} of {folder}"
     try:
-        builder = tfds.builder_from_directory(folder)
+        builder: Any = tfds.builder_from_directory(folder)
         known = builder.info.splits
         if split.split("[")[0].split("+")[0] not in known:
             raise UserError(f"{where}: no such split; there are {', '.join(known)}")
@@ -171,7 +171,7 @@ def _download(config: DatasetConfig) -> Path:
     log.warning("%s; downloading it", looked)
     import tensorflow_datasets as tfds
 
-    name = f"{config.tfds_name}:{config.version}" if config.version else config.tfds_name
+    name = _pinned_name(config)
     try:
         tfds.data_source(name, data_dir=root, builder_kwargs={"file_format": "array_record"})
     except Exception as error:
@@ -185,12 +185,15 @@ def _download(config: DatasetConfig) -> Path:
 
 
 def _command(config: DatasetConfig) -> str:
-    name = f"{config.tfds_name}:{config.version}" if config.version else config.tfds_name
     return (
         'python -c "import tensorflow_datasets as tfds;'
-        f" tfds.data_source('{name}', data_dir='{data_root(config)}',"
+        f" tfds.data_source('{_pinned_name(config)}', data_dir='{data_root(config)}',"
         " builder_kwargs={'file_format': 'array_record'})\""
     )
+
+
+def _pinned_name(config: DatasetConfig) -> str:
+    return f"{config.tfds_name}:{config.version}" if config.version else str(config.tfds_name)
 
 
 def _first_line(error: Exception) -> str:

@@ -23,19 +23,21 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from distill_cli.arch.layers import Architecture, Conv, Dense, feature_shape
-from distill_cli.arch.network import Network, network
+from distill_cli.arch.layers import Architecture
+from distill_cli.arch.network import (
+    Network,
+    Params,
+    initialise,
+    micro_batch,
+    network,
+    predict,
+    with_width,
+)
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError
 from distill_cli.evaluate.finite_table import FiniteConfig, with_tuned
 
-Params = Any  # the pytree of Network.init
 Progress = Callable[[str, float], None]  # (what is going on, fraction done in [0, 1])
-
-# Bytes of the widest activation of one micro-batch. On a CPU small enough for the cache (larger
-# is half as fast), and smaller still where the backward pass keeps several; on a GPU, memory.
-_PREDICT_BYTES = {"cpu": 16 << 20}, 1 << 30
-_TRAIN_BYTES = {"cpu": 4 << 20}, 1 << 30
 
 
 class Record(NamedTuple):
@@ -110,9 +112,7 @@ def evaluate_finite(
                 progress(name + message, (index + fraction) / config.networks)
 
         key = network_key(config.seed, index)
-        run = train_finite(
-            config, architecture, coreset, valid_images, valid_labels, key, report
-        )
+        run = train_finite(config, architecture, coreset, valid_images, valid_labels, key, report)
         report("testing", run.steps / config.max_steps)
         outputs = predict(run.network, run.params, test[0])
         if config.centred:
@@ -161,14 +161,15 @@ def train_finite(
     stops config.patience steps after it. A loss or weight that is not finite ends the training
     with a warning; the weights best so far are kept, the initial ones if there are none.
     """
-    net = network(_widened(architecture, config.width), int(coreset.labels.shape[1]))
+    net = network(with_width(architecture, config.width), int(coreset.labels.shape[1]))
     init_key, batch_key = jax.random.split(key)
-    initial = jax.jit(net.init)(init_key, coreset.images[:1])
+    initial = initialise(net, init_key, coreset.images[:1])
     problem = _problem(config, net, initial, coreset)
-    shift = predict(net, initial, valid_images) if config.centred else np.float32(0)
+    untrained = predict(net, initial, valid_images)
+    shift = untrained if config.centred else np.zeros_like(untrained)
     state = _State(_copy(initial), jax.tree.map(jnp.zeros_like, initial))
 
-    best_step, best_accuracy, best = 0, _accuracy(shift - shift, valid_labels), initial
+    best_step, best_accuracy, best = 0, _accuracy(untrained - shift, valid_labels), initial
     history: list[Record] = []
     warning = None
     step, start = 0, time.monotonic()
@@ -201,29 +202,10 @@ def train_finite(
     return Trained(net, best, initial, best_step, best_accuracy, step, history, warning)
 
 
-def predict(
-    net: Network, params: Params, images: Float[np.ndarray, "n height width channel"]
-) -> Float[np.ndarray, "n class"]:
-    """Outputs of the network, float32, in micro-batches; not centred."""
-    micro = min(len(images), _micro(net.architecture, images.shape[1:], _PREDICT_BYTES))
-    outputs = []
-    for first in range(0, len(images), micro):
-        part = np.asarray(images[first : first + micro], np.float32)
-        # The last one is filled up: one shape, one compilation.
-        padded = np.pad(part, ((0, micro - len(part)), (0, 0), (0, 0), (0, 0)))
-        outputs.append(np.asarray(_apply(net, params, padded))[: len(part)])
-    return np.concatenate(outputs)
-
-
 def network_key(seed: int, index: int) -> Array:
     """Key of the index-th network of a seed: all randomness of its training."""
     root = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"finite"))
     return jax.random.fold_in(root, index)
-
-
-@partial(jax.jit, static_argnums=0)
-def _apply(net: Network, params: Params, images: Array) -> Array:
-    return net.apply(params, images)  # pyright: ignore[reportReturnType]
 
 
 @partial(jax.jit, static_argnums=(0, 5, 6, 7), donate_argnums=1)
@@ -240,7 +222,9 @@ def _run(
     """`length` steps of SGD from step number `start`; whether all of it stayed finite."""
     images = problem.images.shape[0]
     size = min(images, batch)
-    chunks = math.ceil(size / _micro(net.architecture, problem.images.shape[1:], _TRAIN_BYTES))
+    chunks = math.ceil(
+        size / micro_batch(net.architecture, problem.images.shape[1:], training=True)
+    )
     micro = math.ceil(size / chunks)
     fill = chunks * micro - size
     weights = jnp.pad(jnp.full(size, 1 / size, jnp.float32), (0, fill)).reshape(chunks, micro)
@@ -250,7 +234,8 @@ def _run(
         return problem.weight_decay * sum(jax.tree.leaves(squares))
 
     def fit(params: Params, rows: Array, weight: Array) -> Array:
-        g = net.apply(params, problem.images[rows]) - problem.offset[rows]
+        f: Any = net.apply(params, problem.images[rows])
+        g = f - problem.offset[rows]
         y = problem.targets[rows]
         if loss == "mse":
             each = jnp.mean((g - problem.label_scale * y) ** 2, -1) / problem.label_scale**2
@@ -271,9 +256,7 @@ def _run(
         parts = jnp.pad(rows, (0, fill)).reshape(chunks, micro), weights
         (value, grad), _ = jax.lax.scan(add, jax.value_and_grad(decay)(state.params), parts)
         velocity = jax.tree.map(lambda v, g: problem.momentum * v + g, state.velocity, grad)
-        params = jax.tree.map(
-            lambda p, v: p - problem.learning_rate * v, state.params, velocity
-        )
+        params = jax.tree.map(lambda p, v: p - problem.learning_rate * v, state.params, velocity)
         return _State(params, velocity), value
 
     steps = jnp.asarray(start, "int32") + jnp.arange(length, dtype="int32")
@@ -294,27 +277,6 @@ def _problem(config: FiniteConfig, net: Network, initial: Params, coreset: Cores
         offset, origin = jnp.asarray(predict(net, initial, np.asarray(coreset.images))), initial
     images = jnp.asarray(coreset.images, jnp.float32)
     return _Problem(images, targets, offset, origin, *(jnp.float32(s) for s in scalars))
-
-
-def _widened(architecture: Architecture, width: int) -> Architecture:
-    layers = [y._replace(width=width) if isinstance(y, Conv | Dense) else y
-              for y in architecture.layers]
-    return Architecture(
-        tuple(layers), architecture.weight_variance, architecture.bias_variance
-    )
-
-
-def _micro(
-    architecture: Architecture, image_shape: tuple[int, ...], budget: tuple[dict[str, int], int]
-) -> int:
-    """Images per micro-batch such that the widest activation, float32, keeps to the budget."""
-    layers = architecture.layers
-    shapes = [
-        feature_shape(Architecture(layers[:end]), tuple(image_shape))  # pyright: ignore
-        for end in range(len(layers) + 1)
-    ]
-    widest = 4 * max(math.prod(shape) for shape in shapes)
-    return max(1, budget[0].get(jax.default_backend(), budget[1]) // widest)
 
 
 def _limited(

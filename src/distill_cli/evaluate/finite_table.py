@@ -7,21 +7,22 @@ from typing import Literal, NamedTuple
 from distill_cli.errors import UserError, choice_error
 
 LOSSES = ("mse", "cross_entropy")
+PUBLISHED_WIDTH = 1024
 
 
 @dataclass(frozen=True)
 class FiniteConfig:
     """RFAD's finite-width protocol: train a wide network on the coreset with SGD.
 
-    None for learning_rate, label_scale or weight_decay takes the published value of `tuned`;
-    these were tuned at width 1024 with centring and the squared error.
+    None for learning_rate, label_scale or weight_decay takes the published value, tuned at width
+    1024 with centring and the squared error (`with_tuned`: the learning rate follows the width).
     The protocol is made for a GPU: at width 1024 and 32x32 pixels one image costs 6 GFLOP, so one
     validation on 5000 images takes minutes on a few CPU cores. A smaller `width` costs
     quadratically less; `valid_limit` bounds the validation images. Both are recorded in the
     result and make it a different number from the published one.
     """
 
-    width: int = 1024  # channels of every hidden layer, in place of the description's
+    width: int = PUBLISHED_WIDTH  # channels of every hidden layer, in place of the description's
     networks: int = 1  # independent networks; mean and standard deviation over them
     learning_rate: float | None = None
     label_scale: float | None = None  # outputs are trained towards label_scale * labels
@@ -100,8 +101,14 @@ def with_tuned(
     """The config with every None filled in from `tuned`, and the cell it came from.
 
     label_scale = 1 reads the table searched at label scale 1. The cell is None if nothing was
-    left to fill in.
+    left to fill in. The published learning rate is multiplied by 1024 / width: in standard
+    parametrisation the tangent kernel grows in proportion to the width, so this keeps the speed
+    and the stability of the published setting (on digits, ten images a class, width 32: best
+    after 800 steps instead of 3800, and 6 points more accurate).
     """
     values, cell = tuned(dataset, ipc, channels, unscaled=config.label_scale == 1)
-    missing = {key: value for key, value in values._asdict().items() if getattr(config, key) is None}
+    values = values._replace(learning_rate=values.learning_rate * PUBLISHED_WIDTH / config.width)
+    missing = {
+        key: value for key, value in values._asdict().items() if getattr(config, key) is None
+    }
     return replace(config, **missing), cell if missing else None

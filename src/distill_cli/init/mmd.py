@@ -16,7 +16,7 @@ class Config(GreedyConfig):
 
 
 def herd(gram: np.ndarray, count: int) -> np.ndarray:
-    """Rows in the order picked: argmax_j 2 mean_i K_ij - (2 sum_{r in R} K_rj + K_jj) / (|R| + 1)."""
+    """Rows as picked: argmax_j 2 mean_i K_ij - (2 sum_{r in R} K_rj + K_jj) / (|R| + 1)."""
     mean, diagonal = gram.mean(0), np.diag(gram)
     taken = np.zeros_like(mean)
     picks: list[int] = []

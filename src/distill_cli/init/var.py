@@ -26,7 +26,9 @@ def reduce_variance(gram: np.ndarray, count: int) -> np.ndarray:
     for _ in range(count):
         diagonal = np.diag(gram).copy()
         usable = diagonal > floor
-        score = np.where(usable, (gram**2).sum(0) / np.where(usable, diagonal, 1) - diagonal, -1e300)
+        score = np.where(
+            usable, (gram**2).sum(0) / np.where(usable, diagonal, 1) - diagonal, -1e300
+        )
         score[picks] = -np.inf
         best = int(np.argmax(score))
         picks.append(best)

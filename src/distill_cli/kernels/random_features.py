@@ -120,7 +120,9 @@ class RandomFeatureKernel:
     def sample(self, key: PRNGKeyArray) -> Any:
         """Parameters of N networks, stacked along a leading axis."""
         draw = partial(sample_network, self.architecture, image_shape=self.image_shape)
-        keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(self.networks, dtype=jnp.uint32))
+        keys = jax.vmap(partial(jax.random.fold_in, key))(
+            jnp.arange(self.networks, dtype=jnp.uint32)
+        )
         return jax.vmap(lambda k: draw(key=k))(keys)
 
     def features(

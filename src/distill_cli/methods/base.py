@@ -1,7 +1,7 @@
 """What a distillation method is: pure functions on an explicit state.
 
 A method is one module in this package with a dataclass `Config` (its parameters) and a function
-`make(config, setting) -> Distiller`, and one file in configs/method. Contract tests find it by name.
+`make(setting) -> Distiller`, and one file in configs/method. Contract tests find it by name.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ class Distiller(Protocol[State]):
         ...
 
     def step(self, state: State, batch: Batch, key: PRNGKeyArray) -> tuple[State, Info]:
-        """One update. info holds scalars to log; `loss` and `accuracy` (on the batch) among them."""
+        """One update. info: scalars to log, `loss` and `accuracy` on the batch among them."""
         ...
 
     def coreset(self, state: State) -> Coreset:

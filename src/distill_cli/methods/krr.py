@@ -24,7 +24,13 @@ Gram = Callable[[Array, Array], Array]
 
 
 def krr_value_and_grad(
-    featurise: Featurise, gram: Gram, coreset: Coreset, batch: Batch, *, loss: Loss, reg: float,
+    featurise: Featurise,
+    gram: Gram,
+    coreset: Coreset,
+    batch: Batch,
+    *,
+    loss: Loss,
+    reg: float,
     micro: int,
 ) -> tuple[dict[str, Float[Array, ""]], Coreset]:
     """Weighted mean loss over the batch, and its gradient with respect to the coreset.
@@ -83,7 +89,13 @@ def split_micro(batch: Batch, micro: int) -> Batch:
 
 
 def krr_score(
-    phi_t: Array, labels: Array, phi_s: Array, coreset: Coreset, *, gram: Gram, loss: Loss,
+    phi_t: Array,
+    labels: Array,
+    phi_s: Array,
+    coreset: Coreset,
+    *,
+    gram: Gram,
+    loss: Loss,
     reg: float,
 ) -> dict[str, Float[Array, ""]]:
     """{valid_loss, valid_accuracy} of a coreset on images whose features are at hand."""

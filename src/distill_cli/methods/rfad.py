@@ -102,7 +102,7 @@ class RFAD:
         learned |= {"transform"} if self.config.transform else set()
         learned |= {"labels"} if self.learn_labels else set()
         learned |= {"log_temperature"} if self.loss_name == "platt" else set()
-        rules = {
+        rules: dict[Any, optax.GradientTransformation] = {
             name: adabelief(rate) if name in learned else optax.set_to_zero()
             for name, rate in vars(rates).items()
         }
@@ -207,9 +207,7 @@ def make(setting: Setting) -> RFAD:
             f"method.corruption={config.method.corruption}: frozen pixels mean nothing in whitened "
             "space; add preprocess.zca=null"
         )
-    kernel = RandomFeatureKernel(
-        setting.architecture, setting.image_shape, config.kernel.networks
-    )
+    kernel = RandomFeatureKernel(setting.architecture, setting.image_shape, config.kernel.networks)
     return RFAD(
         config.method, kernel, config.loss, config.labels == "learned", setting.micro,
         config.validation.networks, config.seed,

@@ -129,7 +129,7 @@ def line_chart(
 
 def _axis(bottom: float, top: float, log: bool) -> list[float]:
     if not log:
-        return ticks(bottom, top)
+        return ticks(bottom, top, 6)
     decades = [10.0**k for k in range(math.ceil(bottom), math.floor(top) + 1)]
     few = len(decades) < 3
     inside = [m * 10.0**k for k in range(math.floor(bottom), math.ceil(top)) for m in (1, 2, 5)]

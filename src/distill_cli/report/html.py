@@ -161,6 +161,7 @@ def _settings(
         ("Seed", words.count(result.get("seed"))),
         ("Steps", words.count(result.get("steps"))),
         ("Best step", words.count(result.get("best_step"))),
+        ("Validation", _validation(section(result, "validation"))),
         ("Stopped", str(result.get("stop_reason") or "")),
         ("Run digest", str(result.get("digest") or "")),
     ]
@@ -210,6 +211,13 @@ def _commands(result: Mapping[str, Any]) -> str:
             "pixels = load.to_pixels(coreset.images)  # for looking at them</pre>",
         )
     )
+
+
+def _validation(found: Mapping[str, Any]) -> str:
+    if number(found.get("accuracy")) is None:
+        return ""
+    of = f" of {words.count(found['images'])} images" if number(found.get("images")) else ""
+    return f"{words.percent(found['accuracy'])}{of}, loss {words.decimal(found.get('loss'))}"
 
 
 def _memory(value: object) -> str:

@@ -45,10 +45,10 @@ def stats(result: Mapping[str, Any]) -> str:
             f'<div class="big">{_big(known.mean / 100, known.spread / 100, 1)}</div>'
             f'<div class="what">{protocol}</div></div>'
         )
-    return f'<div class="stats">{"".join(parts)}</div>{_setting(known)}'
+    return f'<div class="stats">{"".join(parts)}</div>{_setting(known, main)}'
 
 
-def _setting(known: Published | None) -> str:
+def _setting(known: Published | None, evaluation: Mapping[str, Any]) -> str:
     if known is None:
         text = (
             "No published figure is recorded for this method, data set, size, kind of labels and "
@@ -56,9 +56,10 @@ def _setting(known: Published | None) -> str:
         )
     else:
         text = (
-            f"Published figure: {known.source}; {known.note}. Same method, data set, images "
-            "per class, labels and protocol as here; optimisation settings may differ. The source "
-            "does not say what kind of spread it gives."
+            f"Published figure: {known.source}; {known.note}. Same method, data set, images per "
+            "class, labels and protocol as here; architecture, number of networks and "
+            f"optimisation may differ. Measured here on {words.count(evaluation.get('images'))} test images. "
+            "The source does not say what kind of spread it gives."
         )
     return f'<p class="note">{escape(text)}</p>'
 
@@ -210,7 +211,7 @@ def gallery(
     largest = max(len(group) for group in groups)
     columns = largest if largest <= 3 else 5 if largest <= 20 else 10
     scale = max(1, round(32 / max(seen.pixels.shape[1:3])))
-    narrow = 88 if columns <= 3 else 150 if columns == 5 else 240
+    narrow = (88 if len(groups) <= 20 else 66) if columns <= 3 else 150 if columns == 5 else 240
     tiles = ""
     for name, group in zip(names, groups, strict=True):
         if len(group):

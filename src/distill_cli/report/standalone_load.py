@@ -44,6 +44,7 @@ import numpy as np
 
 HERE = Path(__file__).resolve().parent
 CHUNK = 512  # images handled at a time in float64
+NO_CONTRAST = 1e-4  # an image whose norm is below this after mean removal becomes zero
 HALF_LEVEL = 0.5 / 255  # nearer to [0, 1] than this is rounding, and cannot be seen
 
 
@@ -141,7 +142,7 @@ def _per_image(p: dict[str, Any]) -> bool:
 def _unit_images(x: np.ndarray) -> np.ndarray:
     x = x - x.mean(axis=(1, 2, 3), keepdims=True)
     norm = np.sqrt(np.square(x).sum(axis=(1, 2, 3), keepdims=True))
-    return x / np.where(norm > 0, norm, 1.0)
+    return np.where(norm > NO_CONTRAST, x / np.maximum(norm, NO_CONTRAST), 0.0)
 
 
 def _fill_range(x: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli import __version__, report
+from distill_cli import report
 from distill_cli.config import Config
 from distill_cli.core.coreset_io import load_coreset, save_coreset, sha256
 from distill_cli.core.types import Coreset
@@ -36,6 +36,7 @@ from distill_cli.train.checkpoint import Checkpoints, Identity
 from distill_cli.train.progress import clock, make_progress
 from distill_cli.train.signals import StopRequest, stop_requests
 from distill_cli.train.tracking import Tracker
+from distill_cli.version import __version__
 
 Result = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -131,7 +132,11 @@ def distil(job: Job, problem: Problem, start: Coreset, stop: StopRequest) -> loo
 
 
 def export(
-    job: Job, problem: Problem, outcome: loop.Outcome, start: Coreset, rows: np.ndarray | None,
+    job: Job,
+    problem: Problem,
+    outcome: loop.Outcome,
+    start: Coreset,
+    rows: np.ndarray | None,
     seconds: dict[str, float],
 ) -> Result:
     """Write coreset/ and the first result.json, without evaluations yet."""

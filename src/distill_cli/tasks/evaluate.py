@@ -7,7 +7,6 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from distill_cli import __version__
 from distill_cli.config import Config, parse
 from distill_cli.core.coreset_io import CoresetFile, load_coreset, sha256
 from distill_cli.data.preprocess import Preprocess
@@ -18,8 +17,16 @@ from distill_cli.tasks.distill import Job, as_tree, make_reporter
 from distill_cli.tasks.measure import evaluation_problem, initial_coreset, measure
 from distill_cli.tasks.plan import device_name
 from distill_cli.tasks.problem import Problem, load_problem
-from distill_cli.tasks.runtime import Stopwatch, configure_jax, locked, log_file, peak_memory_mb, write_json
+from distill_cli.tasks.runtime import (
+    Stopwatch,
+    configure_jax,
+    locked,
+    log_file,
+    peak_memory_mb,
+    write_json,
+)
 from distill_cli.train.signals import stop_requests
+from distill_cli.version import __version__
 
 DEFAULT_RIDGE = 5e-3  # where neither the file nor the protocol says (RFAD section 10.1)
 

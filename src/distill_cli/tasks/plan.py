@@ -60,8 +60,8 @@ def plan(problem: Problem, distiller: Distiller, folder: Path) -> str:
         f"  coreset  {coreset} images ({config.ipc} per class), labels {config.labels}, "
         f"init {config.init.name}, seed {config.seed}",
         f"  kernel   {config.kernel.name}, {networks} x {config.architecture.name} of width "
-        f"{config.architecture.width}; batch {config.batch.number} x {size}, micro {problem.micro}; "
-        f"loss {config.loss}",
+        f"{config.architecture.width}; batch {config.batch.number} x {size}, "
+        f"micro {problem.micro}; loss {config.loss}",
         f"  steps    at most {config.steps}, {flops / 1e9:.3g} GFLOP each; patience "
         f"{config.validation.patience}; validation on {len(problem.valid_rows)} training images",
         f"  measures {', '.join(config.evaluation.protocols) or 'nothing'}",

@@ -81,7 +81,7 @@ class Problem:
             image_shape=self.dataset.image_shape,
             classes=self.dataset.classes,
             micro=self.micro,
-            whitened=self.preprocess.eigenvalues is not None,
+            whitened=self.preprocess.zca_values is not None,
         )
 
 

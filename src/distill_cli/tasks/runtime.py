@@ -34,7 +34,9 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UserError(f"{folder}: another distill is running this same configuration") from error
+            raise UserError(
+                f"{folder}: another distill is running this same configuration"
+            ) from error
         yield
 
 

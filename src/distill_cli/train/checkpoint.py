@@ -50,7 +50,9 @@ class Checkpoints:
         """Steps of the finished checkpoints, newest first."""
         if not self.folder.is_dir():
             return []
-        return sorted((int(p.name) for p in self.folder.iterdir() if p.name.isdigit()), reverse=True)
+        return sorted(
+            (int(p.name) for p in self.folder.iterdir() if p.name.isdigit()), reverse=True
+        )
 
     def save(self, step: int, tree: Any) -> None:
         """Write a checkpoint, then remove all but the newest `keep`.
@@ -94,7 +96,7 @@ class Checkpoints:
             self._require_same_run(folder, record)
             try:
                 return step, self._read(folder, record, like)
-            except Exception as error:  # noqa: BLE001  damaged files fail in many ways
+            except Exception as error:
                 reason = " ".join(str(error).split())[:120]
                 log.warning("checkpoint %s is damaged (%s); trying an older one", folder, reason)
         if steps:

@@ -97,7 +97,8 @@ def run(
 ) -> Outcome:
     """Distil from `initial`, or from the newest checkpoint, to the end.
 
-    valid: (images, labels) that score the coreset. Raises RunStopped after a signal (state saved) and on a loss that is not finite.
+    valid: (images, labels) that score the coreset. Raises RunStopped after a signal (state saved)
+    and on a loss that is not finite.
     """
     begun = time.monotonic()
     device = jax.tree.map(lambda x: jnp.array(x, copy=True), initial)
@@ -114,7 +115,9 @@ def run(
         state = jax.tree.map(jnp.asarray, state)
         progress.message(f"resuming at step {start}")
     validate = distiller.validator(
-        named_key(config.seed, "validation"), jnp.asarray(valid[0]), jnp.asarray(valid[1], jnp.int32)
+        named_key(config.seed, "validation"),
+        jnp.asarray(valid[0]),
+        jnp.asarray(valid[1], jnp.int32),
     )
     tracker = open_tracker(None if saved is None else start)
     every = config.validation.every

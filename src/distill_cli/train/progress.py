@@ -106,7 +106,11 @@ class Live:
 
     def stepped(self, step: int, info: dict[str, Any]) -> None:
         rate = self.rate.update(step)
-        left = "" if rate is None else f"  {rate:.1f} steps/s, {clock((self.steps - step) / rate)} left"
+        left = (
+            ""
+            if rate is None
+            else f"  {rate:.1f} steps/s, {clock((self.steps - step) / rate)} left"
+        )
         text = f"loss {info['loss']:.4f}{self.scores}{left}"
         self.bar.update(self.task, completed=step, text=text)
 

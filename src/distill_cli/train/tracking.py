@@ -17,7 +17,7 @@ class Tracker:
     """Appends to a file and flushes each line, so that a kill loses at most one."""
 
     def __init__(self, path: Path, resume_at: int | None) -> None:
-        """resume_at: lines of this step and later are dropped, because they will be written again."""
+        """resume_at: lines of this step and later are dropped; they will be written again."""
         kept = [] if resume_at is None else [r for r in read(path) if r["step"] < resume_at]
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(row) + "\n" for row in kept))

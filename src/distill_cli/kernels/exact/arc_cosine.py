@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-DEGREE = {"float32": 8, "float64": 18}
+DEGREE = {"float32": {"h": 6, "p": 7}, "float64": {"h": 16, "p": 18}}
 
 
 def _h(t: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ def coefficients(name: str, degree: int) -> tuple[float, ...]:
 
 
 def _horner(name: str, a: Array) -> Array:
-    first, *rest = coefficients(name, DEGREE[a.dtype.name])
+    first, *rest = coefficients(name, DEGREE[a.dtype.name][name])
     value = jnp.full_like(a, first)
     for c in rest:
         value = value * a + jnp.asarray(c, a.dtype)
@@ -58,13 +58,13 @@ def _horner(name: str, a: Array) -> Array:
 
 def relu_dual(c: Float[Array, "..."]) -> Float[Array, "..."]:
     """f(c) above, for any c (values outside [-1, 1] by rounding count as +-1)."""
-    a = jnp.minimum(jnp.abs(c), 1)
-    u = 1 - a
+    a = jnp.abs(c)
+    u = jnp.maximum(1 - a, 0)
     return math.pi * jnp.maximum(c, 0) + u * jax.lax.sqrt(u) * _horner("h", a)
 
 
 def relu_dual_slope(c: Float[Array, "..."]) -> Float[Array, "..."]:
     """f'(c) = pi - arccos c."""
-    a = jnp.minimum(jnp.abs(c), 1)
-    angle = jax.lax.sqrt(1 - a) * _horner("p", a)
+    a = jnp.abs(c)
+    angle = jax.lax.sqrt(jnp.maximum(1 - a, 0)) * _horner("p", a)
     return jnp.where(c >= 0, math.pi - angle, angle)

@@ -1,0 +1,297 @@
+"""The hot path of the band engine: one block [convolution, ReLU, 2x2 pooling] of one image pair row.
+
+Layout. Per axis a pixel is p = 2 P + a and its partner p' = 2 P' + b with phases a, b in {0, 1} and
+pooled offset O = P' - P. Splitting the columns by phase first, and putting the images j of X2 last and
+flattening them with the columns, makes every shift by a pooled offset a contiguous slice of length
+(columns * j), which is what XLA's CPU compiler turns into plain vector loops:
+
+    rows of images   x[row, channel, phase, column * j]
+    a band           list over ox of [oy, y, x * j]
+    summed rows      V[ax, bx, O][ay, by, ..., (column with one more on one side) * j]
+
+The convolution's 3x3 box at fixed offset is a sum over rows (V) and then over columns, where moving
+both pixels by one column changes the phases:
+
+    (0, 0)  V00[P, O] + V11[P - 1, O] + V11[P, O]        (0, 1)  V01[P, O] + V10[P - 1, O+1] + V10[P, O+1]
+    (1, 1)  V11[P, O] + V00[P, O] + V00[P + 1, O]        (1, 0)  V10[P, O] + V01[P, O-1] + V01[P + 1, O-1]
+
+Entries whose partner is off the image come out as 0 by themselves, since its s2 there is 0.
+Over 90 % of the time goes into the first block. It runs row by row over the pairs of pooled rows
+(P, P + O) that exist, so that its operands stay in the level-2 cache.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from distill_cli.kernels.exact.arc_cosine import relu_dual, relu_dual_slope
+from distill_cli.kernels.exact.geometry import Stage
+
+
+def materialise(flag: Array, function: Callable, *operands: Any) -> Any:
+    """function(*operands), computed before its users rather than again inside each of them.
+
+    XLA's CPU compiler fuses producers into consumers and recomputes them there; a conditional is the
+    boundary it respects. flag is a traced true that the compiler cannot know; were it false (NaN
+    upstream), the result is NaN.
+    """
+    if jax.default_backend() != "cpu":
+        return function(*operands)
+    shapes = jax.eval_shape(function, *operands)
+
+    def unreachable(*_):
+        return jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes)
+
+    return jax.lax.cond(flag, function, unreachable, *operands)
+
+
+class RowScales(NamedTuple):
+    """s and 1 / s (0 where s is 0) of both images on the rows in hand, by row phase then column phase.
+
+    s1, r1: [a][..., ax, columns * j];  s2, r2, inside2: [b][..., bx, padded columns * j].
+    inside2 is 1 on the image, 0 off it.
+    """
+
+    s1: Any
+    r1: Any
+    s2: Any
+    r2: Any
+    inside2: Any
+
+
+def reciprocal(s: Array) -> Array:
+    return jnp.where(s > 0, 1 / jnp.where(s > 0, s, 1), 0)
+
+
+def split_columns(x: Array, size: int, radius: int, axis: int) -> Array:
+    """Column axis -> (phase, pooled column from -1 - radius to size + radius), zero off the image.
+
+    size: pooled columns. An odd last column is kept: a convolution reads it.
+    """
+    keep = min(x.shape[axis], 2 * size + 1)
+    x = jax.lax.slice_in_dim(x, 0, keep, axis=axis)
+    before, after = 2 * (radius + 1), 2 * (size + radius + 1) - keep
+    x = jnp.pad(x, [(before, after) if k == axis else (0, 0) for k in range(x.ndim)])
+    x = x.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+    return jnp.moveaxis(x, axis + 1, axis)
+
+
+def flatten_last(x: Array) -> Array:
+    return x.reshape(*x.shape[:-2], -1)
+
+
+def phase_keys(radius: int) -> list[tuple[int, int, int]]:
+    """(ax, bx, O) of every V needed for pooled offsets |O| <= radius."""
+    inner = range(-radius, radius + 1)
+    keys = [(0, 0, o) for o in inner] + [(1, 1, o) for o in inner]
+    keys += [(1, 0, o) for o in range(-radius, radius + 2)]
+    return keys + [(0, 1, o) for o in range(-radius - 1, radius + 1)]
+
+
+def column_box(v: dict, phases: tuple[int, int], o: int, rows: tuple[int, int], j: int) -> Array:
+    """Sum over three columns of the summed rows, at phases (ax, bx), pooled offset o, row phases."""
+
+    def left(ax, bx, o):
+        return v[ax, bx, o][rows][..., :-j]
+
+    def right(ax, bx, o):
+        return v[ax, bx, o][rows][..., j:]
+
+    # V with ax = 0 covers columns 0 .. size, with ax = 1 columns -1 .. size - 1
+    match phases:
+        case (0, 0):
+            return left(0, 0, o) + left(1, 1, o) + right(1, 1, o)
+        case (1, 1):
+            return right(1, 1, o) + left(0, 0, o) + right(0, 0, o)
+        case (0, 1):
+            return left(0, 1, o) + left(1, 0, o + 1) + right(1, 0, o + 1)
+        case _:
+            return right(1, 0, o) + left(0, 1, o - 1) + right(0, 1, o - 1)
+
+
+PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
+
+
+def relu_pool(v, w, scales: RowScales, stage: Stage, bias: float, j: int, ntk: bool, exact=None):
+    """ReLU and pooling of the convolved rows: ([K per O], [T per O] or None).
+
+    v, w: summed rows of K and of T, with the factor of the convolution; w None where T = K (first
+    layer). exact: where the row offset is 0 and the two images are the same, so that cos = 1 at o = 0.
+    With T = K the ReLU gives T' = s cos f'(cos) = s f(cos) - s sqrt(1 - cos^2): a second sum S of the
+    cheap last term, T' = K' - S.
+    """
+    size, radius = stage.pooled_size[1], stage.pooled_radius[1]
+    weight = 1 / (16 * 2 * math.pi)
+    k_out, t_out = [], []
+    for o in range(-radius, radius + 1):
+        start = (o + radius + 1) * j
+        window = slice(start, start + size * j)
+        k_sum, t_sum = 0.0, 0.0
+        for ax, bx in PHASES:
+            for a in (0, 1):
+                for b in (0, 1):
+                    c = column_box(v, (ax, bx), o, (a, b), j) + bias
+                    r2 = scales.r2[b][..., bx, window]
+                    s1, s2 = scales.s1[a][..., ax, :], scales.s2[b][..., bx, window]
+                    cosine = c * scales.r1[a][..., ax, :] * r2
+                    if exact is not None and o == 0 and ax == bx and a == b:
+                        cosine = jnp.where(exact, jnp.sign(s1), cosine)
+                    k_sum += relu_dual(cosine) * s1 * s2
+                    if not ntk:
+                        continue
+                    if w is None:
+                        t_sum += jax.lax.sqrt(jnp.maximum(1 - cosine * cosine, 0)) * s1 * s2
+                    else:
+                        t = c + column_box(w, (ax, bx), o, (a, b), j)
+                        inside = scales.inside2[b][..., bx, window]
+                        t_sum += t * relu_dual_slope(cosine) * inside
+        k_out.append(k_sum * weight)
+        t_out.append(t_sum * weight)
+    return k_out, t_out if ntk else None
+
+
+def row_pairs(size: int, radius: int) -> np.ndarray:
+    """(pooled row P, partner row P + O, position in the output) of every pair that exists."""
+    return np.array(
+        [
+            (p, p + o, (o + radius) * size + p)
+            for o in range(-radius, radius + 1)
+            for p in range(size)
+            if 0 <= p + o < size
+        ],
+        np.int32,
+    )
+
+
+def image_rows(x: Array, stage: Stage, radius: int) -> Array:
+    """(y, x, c, j) -> [row from -1 to 2 S', channel, phase, column * j], zero off the image."""
+    height = stage.pooled_size[0]
+    x = jnp.moveaxis(x, 2, 1)[: 2 * height + 1]
+    x = jnp.pad(x, ((1, 2 * height + 1 - len(x)), (0, 0), (0, 0), (0, 0)))
+    return flatten_last(split_columns(x, stage.pooled_size[1], radius, 2))
+
+
+def scale_rows(s: Array, stage: Stage, radius: int | None) -> Array:
+    """(y, x, j) -> [row, phase, column * j]; radius None: the columns of the image only."""
+    height, width = stage.pooled_size
+    s = s[: 2 * height, : 2 * width]
+    if radius is None:
+        return flatten_last(jnp.moveaxis(s.reshape(2 * height, width, 2, -1), 2, 1))
+    return flatten_last(split_columns(s, width, radius, 1))
+
+
+def first_block(rows1, rows2, s1, s2, stage: Stage, bias: float, j: int, ntk: bool, same=False):
+    """The block on images: ([K], [T] or None), lists over pooled ox of [oy, y, x * j].
+
+    rows1, rows2: image_rows of both, times sqrt(w^2 / 9 c); rows1 with radius 0 and the one image
+    repeated over j, rows2 with radius R + 1. s1, s2: scale_rows (radius None; R).
+    """
+    (height, width), (ry, rx) = stage.pooled_size, stage.pooled_radius
+    channels = rows1.shape[1]
+    flag = s1.reshape(-1)[0] >= 0
+    r1, r2 = reciprocal(s1), reciprocal(s2)
+    take = jax.lax.dynamic_slice_in_dim
+
+    def summed_rows(a1, a2):
+        def one(ax, bx, o):
+            first = 0 if ax else 1  # pooled column -1 or 0
+            shift = first + o + rx + 1
+            x = a1[:, :, ax, first * j : (first + width + 1) * j]
+            z = a2[:, :, bx, shift * j : (shift + width + 1) * j]
+            return sum(
+                x[d : d + 2, None, c] * z[None, d : d + 2, c]
+                for d in range(3)
+                for c in range(channels)
+            )
+
+        return {key: one(*key) for key in phase_keys(rx)}
+
+    def body(carry, where):
+        p, q, position = where
+
+        def rows():
+            images = take(rows1, 2 * p, 4), take(rows2, 2 * q, 4)
+            return images, tuple(take(s, 2 * p, 2) for s in (s1, r1)) + tuple(
+                take(s, 2 * q, 2) for s in (s2, r2)
+            )
+
+        images, scales = materialise(flag, rows)
+        v = materialise(flag, summed_rows, *images)
+        exact = p == q if same else None
+        k, t = relu_pool(v, None, RowScales(*scales, None), stage, bias, j, ntk, exact)
+        new = k if t is None else k + t
+        carry = [
+            jax.lax.dynamic_update_slice_in_dim(old, row[None], position, 0)
+            for old, row in zip(carry, new, strict=True)
+        ]
+        return carry, None
+
+    count = (2 * rx + 1) * (2 if ntk else 1)
+    empty = jnp.zeros(((2 * ry + 1) * height, width * j), rows1.dtype)
+    out, _ = jax.lax.scan(body, [empty] * count, tuple(row_pairs(height, ry).T))
+    out = [band.reshape(2 * ry + 1, height, width * j) for band in out]
+    if not ntk:
+        return out, None
+    k, s = out[: 2 * rx + 1], out[2 * rx + 1 :]
+    return k, [a - b for a, b in zip(k, s, strict=True)]
+
+
+def _band_rows(band: list[Array], stage: Stage, factor: float, j: int) -> dict:
+    """Summed rows V[ax, bx, O][ay, by, oy, y, columns * j] of a whole band, times factor."""
+    (height, width), (ry, rx) = stage.pooled_size, stage.pooled_radius
+    size = stage.size
+    phases = []
+    for plane in band:  # [oy, y, x * j] -> [oy, row from -1 to 2 S', phase, columns * j]
+        plane = plane.reshape(*plane.shape[:2], size[1], j)[:, : 2 * height + 1]
+        plane = jnp.pad(plane, ((0, 0), (1, 2 * height + 1 - plane.shape[1]), (0, 0), (0, 0)))
+        phases.append(flatten_last(split_columns(plane, width, 0, 2)))
+
+    def one(ax, bx, o):
+        plane = phases[2 * (o + rx) + 1 + bx - ax]
+        first = 0 if ax else 1
+        plane = plane[:, :, ax, first * j : (first + width + 1) * j] * factor
+        return {
+            (a, b): sum(
+                plane[1 + b - a : 2 + b - a + 2 * 2 * ry : 2, a + d : a + d + 2 * height - 1 : 2]
+                for d in range(3)
+            )
+            for a in (0, 1)
+            for b in (0, 1)
+        }
+
+    return {key: one(*key) for key in phase_keys(rx)}
+
+
+def next_block(k, t, scales: RowScales, stage: Stage, factor, bias, j, flag, exact=None):
+    """The block on a band: k, t lists over ox of [oy, y, x * j] (t None without the NTK)."""
+    v = materialise(flag, lambda k: _band_rows(k, stage, factor, j), k)
+    w = None if t is None else materialise(flag, lambda t: _band_rows(t, stage, factor, j), t)
+    return relu_pool(v, w, scales, stage, bias, j, t is not None, exact)
+
+
+def band_scales(s1: Array, s2: Array, stage: Stage) -> RowScales:
+    """Scales for next_block: s1 (y, x, j1), s2 (y, x, j) square roots of the diagonals."""
+    (height, _), (ry, rx) = stage.pooled_size, stage.pooled_radius
+    one = scale_rows(s1, stage, None)
+    two = scale_rows(s2, stage, rx)
+    on = scale_rows(jnp.ones_like(s2), stage, rx)
+    index = np.arange(height) + np.arange(-ry, ry + 1)[:, None]
+    valid = ((index >= 0) & (index < height))[..., None, None]
+    index = np.clip(index, 0, height - 1)
+
+    def window(s, b):
+        return jnp.where(valid, s[b::2][index], 0)
+
+    r1, r2 = reciprocal(one), reciprocal(two)
+    return RowScales(
+        [one[a::2] for a in (0, 1)],
+        [r1[a::2] for a in (0, 1)],
+        [window(two, b) for b in (0, 1)],
+        [window(r2, b) for b in (0, 1)],
+        [window(on, b) for b in (0, 1)],
+    )

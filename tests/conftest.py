@@ -1,0 +1,49 @@
+"""Shared fixtures: strict numerics, real data where they are, a private cache."""
+
+import os
+from pathlib import Path
+
+import jax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def tfds_dir() -> Path:
+    """Folder of prepared image data in TFDS layout; skips where there is none."""
+    places = [os.environ.get("DISTILL_TEST_DATA"), os.environ.get("TFDS_DATA_DIR")]
+    places.append(str(REPOSITORY.parent / "shared" / "datasets" / "tfds"))
+    for place in places:
+        if place and (Path(place) / "mnist").is_dir():
+            return Path(place)
+    pytest.skip("no prepared image data: set DISTILL_TEST_DATA to a TFDS data_dir")
+
+
+@pytest.fixture(scope="session")
+def oracle_coreset() -> Path:
+    """The released RFAD CIFAR-10 ipc-1 coreset (images NCHW); skips where it is not."""
+    places = [os.environ.get("DISTILL_TEST_ORACLES")]
+    places.append(str(REPOSITORY.parent / "shared" / "reference" / "oracles"))
+    for place in places:
+        if place and (Path(place) / "rfad_cifar10_ipc1.npz").is_file():
+            return Path(place) / "rfad_cifar10_ipc1.npz"
+    pytest.skip("released coreset not found: set DISTILL_TEST_ORACLES to its folder")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: minutes")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what -m does not ask for: slow tests, and gpu tests without a GPU."""
+    asked = config.getoption("-m") or ""
+    has_gpu = any(device.platform != "cpu" for device in jax.devices())
+    for item in items:
+        if "slow" in item.keywords and "slow" not in asked:
+            item.add_marker(pytest.mark.skip(reason="slow: run with -m slow"))
+        if "gpu" in item.keywords and not has_gpu:
+            item.add_marker(pytest.mark.skip(reason="needs an accelerator"))
