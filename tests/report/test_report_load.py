@@ -180,6 +180,8 @@ def test_docstring_snippets_are_python() -> None:
 def test_agrees_with_the_transform_of_the_program(
     tmp_path: Path, zca: float | None, per_image: bool
 ) -> None:
+    import jax
+
     from distill_cli.data.config import PreprocessConfig
     from distill_cli.data.preprocess import fit
     from distill_cli.report import standalone_load as load
@@ -188,7 +190,8 @@ def test_agrees_with_the_transform_of_the_program(
     fitted = fit(PreprocessConfig(zca=zca, per_image=per_image), train, 255.0)
     fitted.save(tmp_path / "preprocess.npz")
     p = load.read_transform(tmp_path)
-    x = np.asarray(fitted.transform(train[:9]))
+    with jax.numpy_rank_promotion("allow"):
+        x = np.asarray(fitted.transform(train[:9]))
     np.testing.assert_allclose(load.preprocess(train[:9], transform=p), x, atol=2e-5)
     if not per_image:
         np.testing.assert_allclose(load.to_pixels(x, p), fitted.invert(x), atol=1e-5)

@@ -124,7 +124,8 @@ def apply(arrays: PreprocessArrays, images: Any) -> Any:
     from jax.lax import Precision
 
     x = jnp.asarray(images).astype(jnp.float32)
-    x = (x / arrays.pixel_max - arrays.mean) / arrays.std
+    mean, std = (jnp.reshape(part, (1, 1, 1, -1)) for part in (arrays.mean, arrays.std))
+    x = (x / arrays.pixel_max - mean) / std
     centred = x - jnp.mean(x, axis=(1, 2, 3), keepdims=True)
     norm = jnp.sqrt(jnp.sum(centred**2, axis=(1, 2, 3), keepdims=True))
     unit = jnp.where(norm > NO_CONTRAST, centred / jnp.maximum(norm, NO_CONTRAST), 0)

@@ -1,6 +1,6 @@
 """Finite-width evaluation: train a wide network on the coreset, test it on real images.
 
-RFAD's protocol (reference program of the authors; rfad section 10.2). With theta_0 the initial
+RFAD's protocol, as in the authors' program (yolky/RFAD, commit c9ef03e). With theta_0 the initial
 weights, g(x) = f_theta(x) - f_theta_0(x) and label scale s:
 
     loss = mean_{i,c} (g(x_i)_c - s y_ic)^2 / s^2 + weight_decay * sum (theta - theta_0)^2
@@ -13,7 +13,6 @@ The authors' program forgets the label scale for more than 513 images; here it a
 
 import math
 import time
-import zlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -33,6 +32,7 @@ from distill_cli.arch.network import (
     predict,
     with_width,
 )
+from distill_cli.core.keys import named_key, step_key
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError
 from distill_cli.evaluate.finite_table import FiniteConfig, with_tuned
@@ -98,7 +98,7 @@ def evaluate_finite(
     """
     start = time.perf_counter()
     if not len(valid[1]) or not len(test[1]):
-        raise UserError("finite: needs at least one validation and one test image")
+        raise UserError("evaluation.finite: needs at least one validation and one test image")
     channels = int(coreset.images.shape[-1])
     config, cell = with_tuned(config, dataset, ipc, channels)
     valid_images, valid_labels = _limited(*valid, config.valid_limit)
@@ -204,8 +204,7 @@ def train_finite(
 
 def network_key(seed: int, index: int) -> Array:
     """Key of the index-th network of a seed: all randomness of its training."""
-    root = jax.random.fold_in(jax.random.key(seed), zlib.crc32(b"finite"))
-    return jax.random.fold_in(root, index)
+    return step_key(named_key(seed, "finite"), index)
 
 
 @partial(jax.jit, static_argnums=(0, 5, 6, 7), donate_argnums=1)

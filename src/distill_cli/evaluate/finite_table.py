@@ -39,7 +39,7 @@ class FiniteConfig:
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
-            raise choice_error("finite.loss", self.loss, LOSSES)
+            raise choice_error("evaluation.finite.loss", self.loss, LOSSES)
         for key in ("width", "networks", "max_steps", "batch", "validate_every", "valid_limit"):
             self._check(key, "at least 1", lambda value: value >= 1)
         self._check("patience", "at least 0", lambda value: value >= 0)
@@ -51,7 +51,7 @@ class FiniteConfig:
     def _check(self, key: str, allowed: str, test) -> None:
         value = getattr(self, key)
         if value is not None and not test(value):
-            raise UserError(f"finite.{key}={value}: must be {allowed}")
+            raise UserError(f"evaluation.finite.{key}={value}: must be {allowed}")
 
 
 class Tuned(NamedTuple):

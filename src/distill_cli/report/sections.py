@@ -55,11 +55,12 @@ def _setting(known: Published | None, evaluation: Mapping[str, Any]) -> str:
             "protocol."
         )
     else:
+        images = words.count(evaluation.get("images"))
         text = (
             f"Published figure: {known.source}; {known.note}. Same method, data set, images per "
-            "class, labels and protocol as here; architecture, number of networks and "
-            f"optimisation may differ. Measured here on {words.count(evaluation.get('images'))} test images. "
-            "The source does not say what kind of spread it gives."
+            "class, labels and protocol as here; architecture, number of networks and optimisation "
+            f"may differ. Measured here on {images} test images. The source does not say what kind "
+            "of spread it gives."
         )
     return f'<p class="note">{escape(text)}</p>'
 

@@ -71,12 +71,12 @@ def prepare_columns(architecture: Architecture, z: Float[Array, "y x c j"], scal
 def _self_scale(band, stage: Stage, factor: float, bias: float, j: int) -> Array:
     """Diagonal of the convolved band of pairs (x, x): its offset 0, (y, x, j)."""
     (ry, rx), (h, w) = stage.radius, stage.size
-    centre = band[rx][ry].reshape(h, w, j)
+    centre = band[rx, ry].reshape(h, w, j)
     return jnp.sqrt(bias + factor * planes.box(centre))
 
 
 def _run_blocks(architecture, x, columns: Columns, scales1: Scales | None, ntk: bool):
-    """Leading blocks of the plan: (K, T, scale maps found), bands as lists over ox."""
+    """Leading blocks of the plan: (K, T, scale maps found), bands [ox, oy, y, x * j]."""
     design = plan(architecture, x.shape[:2])
     factor, bias = _factors(architecture)
     channels, j = x.shape[2], columns.images.shape[-1]
@@ -105,8 +105,11 @@ def _run_blocks(architecture, x, columns: Columns, scales1: Scales | None, ntk: 
             )  # fmt: skip
         else:
             s1 = jnp.broadcast_to(s1, (*s1.shape[:2], j))
-            ry = stage.pooled_radius[0]
-            exact = (np.arange(-ry, ry + 1) == 0)[:, None, None] if same else None
+            exact = None
+            if same:
+                ry, rx = stage.pooled_radius
+                exact = np.zeros((2 * rx + 1, 2 * ry + 1, 1, 1), bool)
+                exact[rx, ry] = True
             k, t = blocks.next_block(
                 k, t, blocks.band_scales(s1, s2, stage), stage, factor, bias, j,
                 s1.reshape(-1)[0] >= 0, exact,
@@ -151,7 +154,7 @@ def pair_kernels(architecture, x, columns: Columns, scales1: Scales | None, ntk:
         weight = 1 / (h * w) ** 2 if design.total else 1 / (h * w)
 
         def mean(band):
-            return sum(plane.reshape(-1, j).sum(0) for plane in band) * weight
+            return band.reshape(-1, j).sum(0) * weight
 
         k, t = mean(k), None if t is None else mean(t)
     for layer in (*design.head, Dense(1)):

@@ -6,7 +6,7 @@ flattening them with the columns, makes every shift by a pooled offset a contigu
 (columns * j), which is what XLA's CPU compiler turns into plain vector loops:
 
     rows of images   x[row, channel, phase, column * j]
-    a band           list over ox of [oy, y, x * j]
+    a band           [ox, oy, y, x * j]
     summed rows      V[ax, bx, O][ay, by, ..., (column with one more on one side) * j]
 
 The convolution's 3x3 box at fixed offset is a sum over rows (V) and then over columns, where moving
@@ -48,20 +48,6 @@ def materialise(flag: Array, function: Callable, *operands: Any) -> Any:
         return jax.tree.map(lambda s: jnp.full(s.shape, jnp.nan, s.dtype), shapes)
 
     return jax.lax.cond(flag, function, unreachable, *operands)
-
-
-class RowScales(NamedTuple):
-    """s and 1 / s (0 where s is 0) of both images on the rows in hand, by row phase then column phase.
-
-    s1, r1: [a][..., ax, columns * j];  s2, r2, inside2: [b][..., bx, padded columns * j].
-    inside2 is 1 on the image, 0 off it.
-    """
-
-    s1: Any
-    r1: Any
-    s2: Any
-    r2: Any
-    inside2: Any
 
 
 def reciprocal(s: Array) -> Array:
@@ -117,42 +103,38 @@ def column_box(v: dict, phases: tuple[int, int], o: int, rows: tuple[int, int], 
 PHASES = ((0, 0), (1, 1), (0, 1), (1, 0))
 
 
-def relu_pool(v, w, scales: RowScales, stage: Stage, bias: float, j: int, ntk: bool, exact=None):
-    """ReLU and pooling of the convolved rows: ([K per O], [T per O] or None).
+WEIGHT = 1 / (16 * 2 * math.pi)  # of a pooling's 16 terms and the ReLU's 1 / (2 pi)
 
-    v, w: summed rows of K and of T, with the factor of the convolution; w None where T = K (first
-    layer). exact: where the row offset is 0 and the two images are the same, so that cos = 1 at o = 0.
-    With T = K the ReLU gives T' = s cos f'(cos) = s f(cos) - s sqrt(1 - cos^2): a second sum S of the
-    cheap last term, T' = K' - S.
+
+def _first_relu_pool(v, scales, stage: Stage, bias: float, j: int, ntk: bool, exact=None):
+    """ReLU and pooling of one pair of pooled rows: ([K per O], [S per O] or None), T = K - S.
+
+    scales: s1, 1 / s1 as [a, ax, columns * j]; s2, 1 / s2 as [b, bx, padded columns * j].
+    exact: the row offset is 0 and the images are the same, so that cos = 1 at column offset 0.
+    T = K before the first ReLU, and so T' = s cos f'(cos) = s f(cos) - s sqrt(1 - cos^2): S, the sum of
+    the last term, is all that the NTK adds.
     """
+    s1, r1, s2, r2 = scales
     size, radius = stage.pooled_size[1], stage.pooled_radius[1]
-    weight = 1 / (16 * 2 * math.pi)
-    k_out, t_out = [], []
+    k_out, s_out = [], []
     for o in range(-radius, radius + 1):
         start = (o + radius + 1) * j
         window = slice(start, start + size * j)
-        k_sum, t_sum = 0.0, 0.0
+        k_sum, s_sum = 0.0, 0.0
         for ax, bx in PHASES:
             for a in (0, 1):
                 for b in (0, 1):
                     c = column_box(v, (ax, bx), o, (a, b), j) + bias
-                    r2 = scales.r2[b][..., bx, window]
-                    s1, s2 = scales.s1[a][..., ax, :], scales.s2[b][..., bx, window]
-                    cosine = c * scales.r1[a][..., ax, :] * r2
+                    cosine = c * r1[a, ax] * r2[b, bx, window]
                     if exact is not None and o == 0 and ax == bx and a == b:
-                        cosine = jnp.where(exact, jnp.sign(s1), cosine)
-                    k_sum += relu_dual(cosine) * s1 * s2
-                    if not ntk:
-                        continue
-                    if w is None:
-                        t_sum += jax.lax.sqrt(jnp.maximum(1 - cosine * cosine, 0)) * s1 * s2
-                    else:
-                        t = c + column_box(w, (ax, bx), o, (a, b), j)
-                        inside = scales.inside2[b][..., bx, window]
-                        t_sum += t * relu_dual_slope(cosine) * inside
-        k_out.append(k_sum * weight)
-        t_out.append(t_sum * weight)
-    return k_out, t_out if ntk else None
+                        cosine = jnp.where(exact, jnp.sign(s1[a, ax]), cosine)
+                    k_sum += relu_dual(cosine) * s1[a, ax] * s2[b, bx, window]
+                    if ntk:
+                        sine = jax.lax.sqrt(jnp.maximum(1 - cosine * cosine, 0))
+                        s_sum += sine * s1[a, ax] * s2[b, bx, window]
+        k_out.append(k_sum * WEIGHT)
+        s_out.append(s_sum * WEIGHT)
+    return k_out, s_out if ntk else None
 
 
 def row_pairs(size: int, radius: int) -> np.ndarray:
@@ -186,7 +168,7 @@ def scale_rows(s: Array, stage: Stage, radius: int | None) -> Array:
 
 
 def first_block(rows1, rows2, s1, s2, stage: Stage, bias: float, j: int, ntk: bool, same=False):
-    """The block on images: ([K], [T] or None), lists over pooled ox of [oy, y, x * j].
+    """The block on images: (K, T or None), pooled bands [ox, oy, y, x * j].
 
     rows1, rows2: image_rows of both, times sqrt(w^2 / 9 c); rows1 with radius 0 and the one image
     repeated over j, rows2 with radius R + 1. s1, s2: scale_rows (radius None; R).
@@ -223,8 +205,8 @@ def first_block(rows1, rows2, s1, s2, stage: Stage, bias: float, j: int, ntk: bo
         images, scales = materialise(flag, rows)
         v = materialise(flag, summed_rows, *images)
         exact = p == q if same else None
-        k, t = relu_pool(v, None, RowScales(*scales, None), stage, bias, j, ntk, exact)
-        new = k if t is None else k + t
+        k, s = _first_relu_pool(v, scales, stage, bias, j, ntk, exact)
+        new = k if s is None else k + s
         carry = [
             jax.lax.dynamic_update_slice_in_dim(old, row[None], position, 0)
             for old, row in zip(carry, new, strict=True)
@@ -234,64 +216,87 @@ def first_block(rows1, rows2, s1, s2, stage: Stage, bias: float, j: int, ntk: bo
     count = (2 * rx + 1) * (2 if ntk else 1)
     empty = jnp.zeros(((2 * ry + 1) * height, width * j), rows1.dtype)
     out, _ = jax.lax.scan(body, [empty] * count, tuple(row_pairs(height, ry).T))
-    out = [band.reshape(2 * ry + 1, height, width * j) for band in out]
-    if not ntk:
-        return out, None
-    k, s = out[: 2 * rx + 1], out[2 * rx + 1 :]
-    return k, [a - b for a, b in zip(k, s, strict=True)]
-
-
-def _band_rows(band: list[Array], stage: Stage, factor: float, j: int) -> dict:
-    """Summed rows V[ax, bx, O][ay, by, oy, y, columns * j] of a whole band, times factor."""
-    (height, width), (ry, rx) = stage.pooled_size, stage.pooled_radius
-    size = stage.size
-    phases = []
-    for plane in band:  # [oy, y, x * j] -> [oy, row from -1 to 2 S', phase, columns * j]
-        plane = plane.reshape(*plane.shape[:2], size[1], j)[:, : 2 * height + 1]
-        plane = jnp.pad(plane, ((0, 0), (1, 2 * height + 1 - plane.shape[1]), (0, 0), (0, 0)))
-        phases.append(flatten_last(split_columns(plane, width, 0, 2)))
-
-    def one(ax, bx, o):
-        plane = phases[2 * (o + rx) + 1 + bx - ax]
-        first = 0 if ax else 1
-        plane = plane[:, :, ax, first * j : (first + width + 1) * j] * factor
-        return {
-            (a, b): sum(
-                plane[1 + b - a : 2 + b - a + 2 * 2 * ry : 2, a + d : a + d + 2 * height - 1 : 2]
-                for d in range(3)
-            )
-            for a in (0, 1)
-            for b in (0, 1)
-        }
-
-    return {key: one(*key) for key in phase_keys(rx)}
-
-
-def next_block(k, t, scales: RowScales, stage: Stage, factor, bias, j, flag, exact=None):
-    """The block on a band: k, t lists over ox of [oy, y, x * j] (t None without the NTK)."""
-    v = materialise(flag, lambda k: _band_rows(k, stage, factor, j), k)
-    w = None if t is None else materialise(flag, lambda t: _band_rows(t, stage, factor, j), t)
-    return relu_pool(v, w, scales, stage, bias, j, t is not None, exact)
-
-
-def band_scales(s1: Array, s2: Array, stage: Stage) -> RowScales:
-    """Scales for next_block: s1 (y, x, j1), s2 (y, x, j) square roots of the diagonals."""
-    (height, _), (ry, rx) = stage.pooled_size, stage.pooled_radius
-    one = scale_rows(s1, stage, None)
-    two = scale_rows(s2, stage, rx)
-    on = scale_rows(jnp.ones_like(s2), stage, rx)
-    index = np.arange(height) + np.arange(-ry, ry + 1)[:, None]
-    valid = ((index >= 0) & (index < height))[..., None, None]
-    index = np.clip(index, 0, height - 1)
-
-    def window(s, b):
-        return jnp.where(valid, s[b::2][index], 0)
-
-    r1, r2 = reciprocal(one), reciprocal(two)
-    return RowScales(
-        [one[a::2] for a in (0, 1)],
-        [r1[a::2] for a in (0, 1)],
-        [window(two, b) for b in (0, 1)],
-        [window(r2, b) for b in (0, 1)],
-        [window(on, b) for b in (0, 1)],
+    k, *s = (
+        jnp.stack(out[i : i + 2 * rx + 1]).reshape(2 * rx + 1, 2 * ry + 1, height, width * j)
+        for i in range(0, count, 2 * rx + 1)
     )
+    return k, k - s[0] if ntk else None
+
+
+class BandScales(NamedTuple):
+    """s and 1 / s (0 where s is 0) of both images on the pooled band, for next_block.
+
+    s1, r1: [1, 1, P, a, ax, columns * j].  s2, r2: [O_x, O_y, P, b, bx, columns * j], the window at P + O.
+    inside: 1 where P + O is on the image, [O_x, O_y, P, columns * j].
+    """
+
+    s1: Array
+    r1: Array
+    s2: Array
+    r2: Array
+    inside: Array
+
+
+def band_scales(s1: Array, s2: Array, stage: Stage) -> BandScales:
+    """From s1, s2 (y, x, j), the square roots of the diagonals."""
+    (height, width), (ry, rx) = stage.pooled_size, stage.pooled_radius
+
+    def phases(s):  # -> [P_y, a, ax, P_x, j]
+        s = s[: 2 * height, : 2 * width].reshape(height, 2, width, 2, -1)
+        return jnp.moveaxis(s, 3, 2)
+
+    def windows(s):
+        s = jnp.pad(s, ((ry, ry), (0, 0), (0, 0), (rx, rx), (0, 0)))
+        rows = jnp.stack([s[o : o + height] for o in range(2 * ry + 1)])
+        columns = [rows[:, :, :, :, o : o + width] for o in range(2 * rx + 1)]
+        return flatten_last(jnp.stack(columns))
+
+    one, two = phases(s1), phases(s2)
+    on = windows(jnp.ones_like(two[:, :1, :1]))[:, :, :, 0, 0]
+    first = flatten_last(one)[None, None]
+    second = windows(two)
+    return BandScales(first, reciprocal(first), second, reciprocal(second), on)
+
+
+def _row_sums(band: Array, stage: Stage, factor: float, j: int) -> Array:
+    """Three-row sums times factor, columns by phase: [ox, oy, row, ax, columns from -1 to S' * j]."""
+    height, width = stage.pooled_size
+    band = band.reshape(*band.shape[:3], -1, j)[:, :, : 2 * height + 1]
+    missing = 2 * height + 1 - band.shape[2]
+    band = jnp.pad(band, ((0, 0), (0, 0), (1, missing), (0, 0), (0, 0)))
+    rows = sum(band[:, :, d : d + 2 * height] for d in range(3)) * factor
+    return flatten_last(split_columns(rows, width, 0, 3))
+
+
+def next_block(k, t, scales: BandScales, stage: Stage, factor, bias, j, flag, exact=None):
+    """The block on a band [ox, oy, y, x * j]: (K, T), the pooled bands; T None without the NTK.
+
+    exact: [O_x, O_y, 1, 1], true at offset 0 where the two images are the same.
+    """
+    (height, width), (ry, rx) = stage.pooled_size, stage.pooled_radius
+    rows = [
+        None if band is None else materialise(flag, lambda x: _row_sums(x, stage, factor, j), band)
+        for band in (k, t)
+    ]
+
+    def convolved(y, a, b, ax, bx):
+        oy, ox = 1 + b - a, 1 + bx - ax
+        y = y[ox : ox + 4 * rx + 1 : 2, oy : oy + 4 * ry + 1 : 2, a : 2 * height : 2]
+        even, odd, n = y[..., 0, :], y[..., 1, :], width * j  # from pooled column -1
+        if ax:
+            return even[..., j : j + n] + odd[..., j : j + n] + even[..., 2 * j :]
+        return odd[..., :n] + even[..., j : j + n] + odd[..., j : j + n]
+
+    k_sum, t_sum = 0.0, 0.0
+    for ax, bx in PHASES:
+        for a, b in PHASES:
+            c = convolved(rows[0], a, b, ax, bx) + bias
+            cosine = c * scales.r1[:, :, :, a, ax] * scales.r2[:, :, :, b, bx]
+            s = scales.s1[:, :, :, a, ax] * scales.s2[:, :, :, b, bx]
+            if exact is not None and a == b and ax == bx:
+                cosine = jnp.where(exact, jnp.sign(s), cosine)
+            k_sum += relu_dual(cosine) * s
+            if t is not None:
+                tangent = c + convolved(rows[1], a, b, ax, bx)
+                t_sum += tangent * relu_dual_slope(cosine)
+    return k_sum * WEIGHT, None if t is None else t_sum * scales.inside * WEIGHT

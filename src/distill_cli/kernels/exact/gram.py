@@ -12,7 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 import jax
 import numpy as np
 
-from distill_cli.arch.layers import Architecture, Conv, Dense, Flatten, GlobalAvgPool, feature_shape
+from distill_cli.arch.layers import (
+    Architecture,
+    AvgPool,
+    Conv,
+    Dense,
+    Flatten,
+    GlobalAvgPool,
+    feature_shape,
+)
 from distill_cli.errors import UserError, choice_error
 from distill_cli.kernels.exact import band, neural_tangents
 
@@ -23,22 +31,20 @@ Progress = Callable[[int, int], None]
 
 def check_architecture(architecture: Architecture, image_shape: tuple[int, int, int]) -> None:
     """UserError unless the layers fit together on images of this shape."""
-    try:
-        feature_shape(architecture, image_shape)
-    except ValueError as error:
-        raise UserError(f"architecture: {error}") from error
     flat = False
     for layer in architecture.layers:
         if isinstance(layer, Flatten | GlobalAvgPool):
             flat = True
         elif isinstance(layer, Dense) and not flat:
             raise UserError("architecture: Dense before Flatten or GlobalAvgPool is not supported")
-        elif flat and not isinstance(layer, Dense) and layer != ():
-            raise UserError(f"architecture: {layer} after Flatten acts on nothing spatial")
-        elif isinstance(layer, Conv) and flat:
-            raise UserError("architecture: Conv after Flatten")
+        elif isinstance(layer, Conv | AvgPool) and flat:
+            raise UserError(f"architecture: {type(layer).__name__} after Flatten or GlobalAvgPool")
     if not flat:
         raise UserError("architecture: it must end in Flatten or GlobalAvgPool before the read-out")
+    try:
+        feature_shape(architecture, image_shape)
+    except ValueError as error:
+        raise UserError(f"architecture: {error}") from error
 
 
 def choose_engine(architecture: Architecture, image_shape: tuple[int, int, int]) -> str:
@@ -164,9 +170,11 @@ def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
                 for i in range(0, n1, columns)
             ),
         )
+    joined = jax.tree.map(
+        lambda s: np.pad(s, [(0, 0)] * (s.ndim - 1) + [(0, len(x1))])[..., : len(x1)], joined
+    )
     scales1 = [
-        jax.tree.map(lambda s, i=i: np.asarray(s)[..., i : i + rows], joined)
-        for i in range(0, len(x1), rows)
+        jax.tree.map(lambda s, i=i: s[..., i : i + rows], joined) for i in range(0, len(x1), rows)
     ]
 
     def tile(i, j):

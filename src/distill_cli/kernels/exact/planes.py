@@ -56,21 +56,20 @@ def inside(size: tuple[int, int], radius: tuple[int, int], dtype) -> Array:
 
 
 def run(architecture, stages, x1, x2, k, t, maps1, maps2, ntk):
-    """The stages on a band (list over ox of [oy, y, x * j], or None for the images themselves).
+    """The stages on a band ([ox, oy, y, x * j], or None for the images themselves).
 
     x1 (y, x, c, 1), x2 (y, x, c, j); maps1, maps2 the scales of the ReLUs in these stages, maps1 None
-    for pairs of an image with itself. Returns (K, T, scales found), bands as lists over ox.
+    for pairs of an image with itself. Returns (K, T, scales found), bands as they came.
     """
     w2, b2 = architecture.weight_variance, architecture.bias_variance
     same = maps1 is None
     j = x2.shape[-1]
     if k is None:
-        k = (x1 * windows(x2, stages[0].radius)).sum(4) / x1.shape[2]
+        k = (x1[None, None] * windows(x2, stages[0].radius)).sum(4) / x1.shape[2]
     else:
         h, w = stages[0].size
-        k = jnp.stack([plane.reshape(-1, h, w, j) for plane in k], 1)
-        if t is not None:
-            t = jnp.stack([plane.reshape(-1, h, w, j) for plane in t], 1)
+        k = k.reshape(*k.shape[:2], h, w, j).swapaxes(0, 1)
+        t = None if t is None else t.reshape(*t.shape[:2], h, w, j).swapaxes(0, 1)
     found: list[Array] = []
     for stage in stages:
         mask = inside(stage.size, stage.radius, k.dtype)
@@ -87,13 +86,14 @@ def run(architecture, stages, x1, x2, k, t, maps1, maps2, ntk):
             else:
                 s1, s2 = maps1[len(found)], maps2[len(found)]
             found.append(s1)
-            k, t = relu(k, t, s1 * windows(s2, stage.radius), exact)
+            k, t = relu(k, t, s1[None, None] * windows(s2, stage.radius), exact)
         if "pool" in stage.kind:
             k = pool(k)
             mask = inside(k.shape[2:4], (k.shape[0] // 2, k.shape[1] // 2), k.dtype)
             k, t = mask * k, None if t is None else mask * pool(t)
-    k = [k[:, i] for i in range(k.shape[1])]
-    return k, None if t is None else [t[:, i] for i in range(t.shape[1])], found
+    h, w = k.shape[2:4]
+    k, t = (None if a is None else a.swapaxes(0, 1).reshape(*a.shape[1::-1], h, w * j) for a in (k, t))
+    return k, t, found
 
 
 def relu(k, t, s, exact=None):
