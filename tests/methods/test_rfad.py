@@ -98,7 +98,9 @@ def test_micro_batches_do_not_change_loss_or_gradient():
         info, found = run(micro)
         np.testing.assert_allclose(info["loss"], whole["loss"], rtol=1e-12)
         assert float(info["accuracy"]) == float(whole["accuracy"])
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), found, grads)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), found, grads
+        )
 
 
 def test_loss_is_the_weighted_mean_written_out():

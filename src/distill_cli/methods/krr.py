@@ -10,6 +10,8 @@ once.
 """
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +20,7 @@ from jaxtyping import Array, Float
 from distill_cli.core.linalg import krr_predict, krr_solve
 from distill_cli.core.losses import Loss, accuracy
 from distill_cli.core.types import Batch, Coreset
+from distill_cli.kernels.random_features import RandomFeatureKernel
 
 Featurise = Callable[[Array], Array]
 Gram = Callable[[Array, Array], Array]
@@ -86,6 +89,28 @@ def split_micro(batch: Batch, micro: int) -> Batch:
         return jnp.pad(x, padding).reshape(pieces, micro, *x.shape[1:])
 
     return Batch(*map(cut, batch))
+
+
+def feature_validator(
+    kernel: RandomFeatureKernel,
+    key: Array,
+    images: Array,
+    labels: Array,
+    *,
+    loss: Loss,
+    reg: float,
+    micro: int,
+) -> Callable[[Coreset], dict[str, Float[Array, ""]]]:
+    """A scorer of coresets on fixed images with fixed networks, whose image features are kept."""
+    networks = jax.jit(kernel.sample)(key)
+    phi_t = jax.jit(partial(kernel.features, micro=micro))(networks, images)
+
+    @jax.jit
+    def score(networks: Any, phi_t: Array, labels: Array, coreset: Coreset) -> dict[str, Array]:
+        phi_s = kernel.features(networks, coreset.images, micro)
+        return krr_score(phi_t, labels, phi_s, coreset, gram=kernel.gram, loss=loss, reg=reg)
+
+    return partial(score, networks, phi_t, labels)
 
 
 def krr_score(

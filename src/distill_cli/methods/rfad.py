@@ -15,7 +15,7 @@ Where the paper and the program differ the program is followed (no read-out samp
 the matrix M). docs/decisions.md lists what was corrected.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
 from distill_cli.kernels.random_features import RandomFeatureKernel
 from distill_cli.methods.base import Info, Setting, Validator
-from distill_cli.methods.krr import krr_score, krr_value_and_grad
+from distill_cli.methods.krr import feature_validator, krr_value_and_grad
 
 
 @dataclass(frozen=True)
@@ -158,22 +158,11 @@ class RFAD:
     def validator(
         self, key: PRNGKeyArray, images: Float[Array, "n h w c"], labels: Array
     ) -> Validator:
-        kernel = RandomFeatureKernel(
-            self.kernel.architecture, self.kernel.image_shape, self.validation_networks
-        )
-        networks = jax.jit(kernel.sample)(key)
-        features = jax.jit(partial(kernel.features, micro=self.micro))
-        phi_t = features(networks, images)
-
-        @jax.jit
-        def score(networks: Any, phi_t: Array, labels: Array, coreset: Coreset) -> Info:
-            phi_s = kernel.features(networks, coreset.images, self.micro)
-            return krr_score(
-                phi_t, labels, phi_s, coreset,
-                gram=kernel.gram, loss=LOSSES[self.loss_name], reg=self.config.ridge,
-            )  # fmt: skip
-
-        return partial(score, networks, phi_t, labels)
+        kernel = replace(self.kernel, networks=self.validation_networks)
+        return feature_validator(
+            kernel, key, images, labels,
+            loss=LOSSES[self.loss_name], reg=self.config.ridge, micro=self.micro,
+        )  # fmt: skip
 
     def flops(self, batch: int, coreset: int) -> float:
         # Forward for the batch; forward, recomputed forward and backward (2) for the coreset.
