@@ -96,12 +96,16 @@ class EvaluationConfig:
     """What is measured at the end: protocols by name, each with its own parameters.
 
     limit: number of test images for the exact kernels (None: all); engine: auto, band or
-    neural_tangents; baseline: also evaluate real images, as many as the coreset has.
+    neural_tangents; baseline: also evaluate real images, as many as the coreset has; width,
+    valid_limit: channels and validation images of networks that are trained (protocols refer to
+    them, so that recipes can set them for all).
     """
 
     limit: int | None = None
     engine: Literal["auto", "band", "neural_tangents"] = "auto"
     baseline: bool = True
+    width: int = 1024
+    valid_limit: int | None = None
     protocols: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -12,13 +12,9 @@ from distill_cli.arch.network import predict
 from distill_cli.core.types import Coreset
 from distill_cli.errors import UserError
 from distill_cli.evaluate import finite
-from distill_cli.evaluate.finite import (
-    FiniteConfig,
-    evaluate_finite,
-    network_key,
-    train_finite,
-)
-from distill_cli.evaluate.finite_table import Tuned, tuned, with_tuned
+from distill_cli.evaluate.finite import evaluate_finite
+from distill_cli.evaluate.finite_table import FiniteConfig, Tuned, tuned, with_tuned
+from distill_cli.evaluate.finite_training import network_key, train_finite
 
 TINY = Architecture((Conv(2), Relu(), AvgPool(), Flatten()))
 SET = FiniteConfig(

@@ -5,6 +5,7 @@ The random features (kernels/random_features.py), the Flax network that is train
 so that finite and infinite networks cannot drift apart.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -71,6 +72,15 @@ def fully_connected(width: int, depth: int) -> Architecture:
     """Flatten, then depth times [Dense, ReLU]."""
     layers: tuple[Layer, ...] = (Dense(width), Relu()) * depth
     return Architecture((Flatten(), *layers))
+
+
+def widest_activation(architecture: Architecture, image_shape: tuple[int, int, int]) -> int:
+    """Numbers in the largest activation of one image, the image itself among them."""
+    layers = architecture.layers
+    shapes = (
+        feature_shape(Architecture(layers[:end]), image_shape) for end in range(len(layers) + 1)
+    )
+    return max(math.prod(shape) for shape in shapes)
 
 
 def feature_shape(architecture: Architecture, image_shape: tuple[int, int, int]) -> tuple[int, ...]:

@@ -1,6 +1,5 @@
 """The trainable Flax network of an architecture description, in standard parametrisation."""
 
-import math
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,7 +19,7 @@ from distill_cli.arch.layers import (
     Flatten,
     GlobalAvgPool,
     Relu,
-    feature_shape,
+    widest_activation,
 )
 
 Params = Any  # the pytree that Network.init returns
@@ -129,15 +128,10 @@ def _apply(net: Network, params: Params, images: Array) -> Any:
 
 
 def micro_batch(
-    architecture: Architecture, image_shape: tuple[int, ...], training: bool = False
+    architecture: Architecture, image_shape: tuple[int, int, int], training: bool = False
 ) -> int:
     """Images to compute at once, at least 1: the widest activation keeps to the byte budget."""
-    height, width, channel = image_shape
-    layers = architecture.layers
-    widest = max(
-        math.prod(feature_shape(Architecture(layers[:end]), (height, width, channel)))
-        for end in range(len(layers) + 1)
-    )
+    widest = widest_activation(architecture, image_shape)
     budgets = _TRAINING_BYTES if training else _FORWARD_BYTES
     return max(1, budgets.get(jax.default_backend(), _OTHER_BYTES) // (4 * widest))
 

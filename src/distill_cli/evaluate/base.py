@@ -20,7 +20,7 @@ class Problem:
 
     valid: (images, labels) of the training split, for early stopping; test: (images, labels);
     ridge: relative ridge of kernel regression; kernels: exact kernels that some protocol of this
-    evaluation needs, made in one pass; limit: test images used by the exact kernels; seed: the run's.
+    evaluation needs, made in one pass; limit: test images used by the exact kernels.
     """
 
     architecture: Architecture

@@ -31,6 +31,7 @@ from distill_cli.arch.layers import (
     GlobalAvgPool,
     Relu,
     feature_shape,
+    widest_activation,
 )
 from distill_cli.config import at_least
 
@@ -162,10 +163,5 @@ def cache_sized_micro(architecture: Architecture, image_shape: tuple[int, int, i
     Measured best on CPUs for 32 to 256 channels: larger blocks fall out of the cache (half the
     rate), smaller ones starve the matrix kernels.
     """
-    largest = 1
-    for index in range(len(architecture.layers)):
-        size = 1
-        for axis in feature_shape(Architecture(architecture.layers[: index + 1]), image_shape):
-            size *= axis
-        largest = max(largest, size)
-    return max(8, min(1024, 2 ** ((16 * 2**20 // (4 * largest)).bit_length() - 1)))
+    widest = widest_activation(architecture, image_shape)
+    return max(8, min(1024, 2 ** ((16 * 2**20 // (4 * widest)).bit_length() - 1)))

@@ -150,9 +150,7 @@ def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
         swapped = _band_gram(architecture, x2, x1, get, False, memory_mb, progress)
         return {name: np.ascontiguousarray(k.T) for name, k in swapped.items()}
     threads = len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
-    rows, columns = band.tile_shape(
-        architecture, x1.shape[1:], len(x1), len(x2), memory_mb / threads, x1.dtype
-    )
+    rows, columns = band.ROWS, band.tile_columns(x1.shape[1:], x1.dtype)
     n1, n2 = len(x1), len(x2)
     x1 = _pad(x1, -(-n1 // rows) * rows)
     x2 = _pad(x2, -(-n2 // columns) * columns)
@@ -179,9 +177,9 @@ def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
 
     def tile(i, j):
         blocks = band.tile(
-            architecture, get, x1[i : i + rows], scales1[i // rows], x2[j : j + columns],
-            scales2[j // columns],
-        )
+            architecture, get, min(rows, n1 - i), x1[i : i + rows], scales1[i // rows],
+            x2[j : j + columns], scales2[j // columns],
+        )  # fmt: skip
         return {name: np.asarray(block) for name, block in zip(get, blocks, strict=True)}
 
     out = {name: np.empty((n1, n2), x1.dtype) for name in get}
