@@ -163,7 +163,7 @@ def config_dir() -> Path:
 def parse(composed: DictConfig) -> Config:
     """Turn a composed Hydra config into a typed Config; wrong types and keys raise UserError."""
     tree = plain(composed)
-    tree.pop("hydra", None)
+    tree.pop("coreset", None)  # distill-evaluate's own section
     for key in COMPONENTS:
         tree[key] = component(key, tree.get(key))
     tree["evaluation"] = parse_evaluation(tree.get("evaluation") or {})

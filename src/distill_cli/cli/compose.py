@@ -45,9 +45,10 @@ def run_folder(composed: DictConfig) -> tuple[str, Path]:
     return digest(plain(composed)), Path(composed.hydra.run.dir)
 
 
-def known_keys(key: str) -> list[str]:
-    """Keys beside `key` in the default configuration, for suggestions."""
-    tree: Any = plain(compose("config", []))
+def known_keys(config_name: str, key: str) -> list[str]:
+    """Keys beside `key` in a default configuration, for suggestions."""
+    given = ["coreset.path=any"] if config_name == "evaluate" else []
+    tree: Any = plain(compose(config_name, given))
     prefix = ""
     for part in key.split(".")[:-1]:
         if not isinstance(tree, dict) or part not in tree:

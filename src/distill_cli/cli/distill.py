@@ -17,7 +17,7 @@ def main() -> None:
     import hydra
 
     register_resolvers()
-    with exit_codes():
+    with exit_codes("config"):
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
 
 

@@ -6,6 +6,9 @@ import re
 import sys
 from collections.abc import Iterator
 
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
 from distill_cli.errors import RunStopped, StorageError, UserError, choice_error
 
 SECTIONS = (
@@ -20,8 +23,11 @@ SECTIONS = (
 )
 
 
-def one_line(error: BaseException) -> str:
-    """Hydra's and OmegaConf's messages, shortened to the line that matters."""
+def one_line(error: BaseException, config_name: str = "config") -> str:
+    """Hydra's and OmegaConf's messages, shortened to the line that matters.
+
+    config_name: the command's primary configuration, whose keys are suggested.
+    """
     text = str(error)
     if "Ambiguous value for argument" in text:
         argument = text.split("'")[1]
@@ -29,7 +35,7 @@ def one_line(error: BaseException) -> str:
         return (
             f'{argument}: a list is written "{key}=[{value}]"; a bare comma is a sweep and needs -m'
         )
-    choice = re.search(r"Could not find '([\w/]+)/([^'/]+)'", text)
+    choice = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text)
     if choice:
         from distill_cli.config import group_choices
 
@@ -39,23 +45,22 @@ def one_line(error: BaseException) -> str:
     if override:
         from distill_cli.cli.compose import known_keys
 
-        return str(choice_error("key", override.group(1), known_keys(override.group(1))))
+        return str(
+            choice_error("key", override.group(1), known_keys(config_name, override.group(1)))
+        )
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (" ".join(lines) if len(lines) < 4 else lines[0]) or type(error).__name__
 
 
 @contextlib.contextmanager
-def exit_codes() -> Iterator[None]:
+def exit_codes(config_name: str) -> Iterator[None]:
     """2: wrong input; 1: cannot write, or the loss broke down; 128 + signal: stopped."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     # Hydra would print its own several lines and exit with 1; raised errors are printed below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
     except (HydraException, OmegaConfBaseException, KeyboardInterrupt, *MENDABLE) as error:
-        found = message_and_code(error)
+        found = message_and_code(error, config_name)
         if found is None:
             raise
         leave(*found)
@@ -64,7 +69,7 @@ def exit_codes() -> Iterator[None]:
 MENDABLE = (UserError, RunStopped, StorageError, OSError)
 
 
-def message_and_code(error: BaseException) -> tuple[str, int] | None:
+def message_and_code(error: BaseException, config_name: str = "config") -> tuple[str, int] | None:
     """What to print and the exit code; None for an error that deserves its traceback."""
     if isinstance(error, RunStopped):
         return str(error), error.code
@@ -72,9 +77,9 @@ def message_and_code(error: BaseException) -> tuple[str, int] | None:
         return str(error), 1
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on from the last checkpoint", 130
-    if isinstance(error, OSError):
+    if isinstance(error, OSError) and not isinstance(error, HydraException):
         return error.filename and (f"cannot use {error.filename}: {error.strerror}", 2)
-    return one_line(error), 2
+    return one_line(error, config_name), 2
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from distill_cli.cli.compose import as_override
+from distill_cli.cli.distill import remove_if_unused
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.config import config_dir, register_resolvers
 from distill_cli.errors import UserError
@@ -21,7 +22,7 @@ def main() -> None:
     import hydra
 
     register_resolvers()
-    with exit_codes():
+    with exit_codes("evaluate"):
         sys.argv[1:] = with_run_settings(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="evaluate")(
             task
@@ -39,7 +40,11 @@ def task(composed: DictConfig) -> float:
     command = shlex.join(["distill-evaluate", *hydra_config.overrides.task])
     folder = Path(hydra_config.runtime.output_dir)
     with job_errors(hydra_config.mode == RunMode.MULTIRUN):
-        rows = run(parse_target(composed), folder, command)["evaluations"]
+        try:
+            rows = run(parse_target(composed), folder, command)["evaluations"]
+        except UserError:
+            remove_if_unused(folder)
+            raise
     return float(rows[0]["accuracy"]) if rows else 0.0
 
 

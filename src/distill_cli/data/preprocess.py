@@ -47,7 +47,8 @@ class Preprocess:
     """A fitted preprocessing. All arrays are NumPy.
 
     pixel_max: raw value of full brightness. mean, std: (c,) float64, on [0, 1] pixels.
-    zca_vectors: eigenvectors U (d, d) float32, zca_values: eigenvalues s (d,) float64 of Cov + a I; both None without.
+    zca_vectors: eigenvectors U (d, d) float32, zca_values: eigenvalues s (d,) float64 of
+        Cov + a I; both None without.
     """
 
     pixel_max: float

@@ -43,9 +43,7 @@ def parse_target(composed: DictConfig) -> Target:
     """Read the coreset first (cheap, most often wrong), then the configuration."""
     source = composed.coreset
     file = load_coreset(source.path, source.format)
-    without = composed.copy()
-    del without["coreset"]
-    config = parse(without)
+    config = parse(composed)
     if not config.evaluation.protocols:
         raise UserError('evaluation: nothing to do; give "evaluation=[krr_nngp,krr_ntk,finite]"')
     classes = file.coreset.labels.shape[1]

@@ -56,6 +56,10 @@ def _horner(name: str, a: Array) -> Array:
     return value
 
 
+CLIP = 1e-6  # smallest 1 - c^2 in a second derivative, which is singular at equal images
+
+
+@jax.custom_jvp
 def relu_dual(c: Float[Array, "..."]) -> Float[Array, "..."]:
     """f(c) above, for any c (values outside [-1, 1] by rounding count as +-1)."""
     a = jnp.abs(c)
@@ -63,8 +67,21 @@ def relu_dual(c: Float[Array, "..."]) -> Float[Array, "..."]:
     return math.pi * jnp.maximum(c, 0) + u * jax.lax.sqrt(u) * _horner("h", a)
 
 
+@jax.custom_jvp
 def relu_dual_slope(c: Float[Array, "..."]) -> Float[Array, "..."]:
     """f'(c) = pi - arccos c."""
     a = jnp.abs(c)
     angle = jax.lax.sqrt(jnp.maximum(1 - a, 0)) * _horner("p", a)
     return jnp.where(c >= 0, math.pi - angle, angle)
+
+
+@relu_dual.defjvp
+def _(primals, tangents):
+    (c,), (dc,) = primals, tangents
+    return relu_dual(c), relu_dual_slope(c) * dc
+
+
+@relu_dual_slope.defjvp
+def _(primals, tangents):
+    (c,), (dc,) = primals, tangents
+    return relu_dual_slope(c), dc * jax.lax.rsqrt(jnp.maximum(1 - c * c, CLIP))

@@ -31,7 +31,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from distill_cli.arch.layers import Architecture, Dense
-from distill_cli.kernels.exact import blocks, planes
+from distill_cli.kernels.exact import blocks, gradient, planes
 from distill_cli.kernels.exact.arc_cosine import relu_dual, relu_dual_slope
 from distill_cli.kernels.exact.geometry import Stage, plan
 
@@ -94,26 +94,11 @@ def _run_blocks(architecture, x, columns: Columns, scales1: Scales | None, ntk: 
             s1, s2 = scales1.maps[block], columns.scales.maps[block]
         maps.append(s1)
         if block == 0:
-            wide = jnp.broadcast_to(x * math.sqrt(factor / channels), (*x.shape[:3], j))
-            s1 = jnp.broadcast_to(s1, (*s1.shape[:2], j))
-            k, t = blocks.first_block(
-                blocks.image_rows(wide, stage, 0),
-                columns.rows,
-                blocks.scale_rows(s1, stage, None),
-                blocks.scale_rows(s2, stage, stage.pooled_radius[1]),
-                stage, bias, j, ntk, same,
-            )  # fmt: skip
+            setting = gradient.Setting(stage, factor / channels, bias, ntk, same)
+            k, t = gradient.first_block(setting, x, columns.images, columns.rows, s1, s2)
         else:
-            s1 = jnp.broadcast_to(s1, (*s1.shape[:2], j))
-            exact = None
-            if same:
-                ry, rx = stage.pooled_radius
-                exact = np.zeros((2 * rx + 1, 2 * ry + 1, 1, 1), bool)
-                exact[rx, ry] = True
-            k, t = blocks.next_block(
-                k, t, blocks.band_scales(s1, s2, stage), stage, factor, bias, j,
-                s1.reshape(-1)[0] >= 0, exact,
-            )  # fmt: skip
+            setting = gradient.Setting(stage, factor, bias, ntk, same)
+            k, t = gradient.next_block(setting, k, t, s1, s2)
     return k, t, maps
 
 

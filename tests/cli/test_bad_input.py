@@ -1,0 +1,101 @@
+"""Wrong input: one clear line, exit code 2, nothing left behind, nothing computed."""
+
+import numpy as np
+import pytest
+
+CASES = {
+    "ipc zero": (["ipc=0"], "ipc=0: must be at least 1"),
+    "ipc text": (["ipc=many"], "ipc=many: wrong type; must be int"),
+    "ipc fraction": (["ipc=1.5"], "ipc=1.5: wrong type; must be int"),
+    "ipc too large": (["ipc=1000"], "has only"),
+    "method": (["method=rfda"], "method=rfda: unknown (did you mean rfad?)"),
+    "dataset": (["dataset=cifar"], "dataset=cifar: unknown"),
+    "kernel": (["kernel=rbf"], "kernel=rbf: unknown; choose one of random_features"),
+    "init": (["init=randon"], "did you mean random?"),
+    "architecture": (["architecture=resnet"], "choose one of convnet, fully_connected"),
+    "protocol": (["evaluation=[krr_nngb]"], "did you mean krr_nngp?"),
+    "bare comma": (["evaluation=krr_nngp,finite"], '"evaluation=[krr_nngp,finite]"'),
+    "key": (["ipcc=3"], "key=ipcc: unknown (did you mean ipc?)"),
+    "nested key": (["kernel.network=3"], "did you mean kernel.networks?"),
+    "added key": (["+batch.sizes=3"], "batch.sizes"),
+    "labels": (["labels=soft"], "choose one of fixed, learned"),
+    "loss": (["loss=hinge"], "choose one of mse, platt"),
+    "steps": (["steps=-1"], "steps=-1: must be at least 0"),
+    "seed": (["seed=-3"], "seed=-3"),
+    "networks": (["kernel.networks=0"], "kernel.networks=0: must be at least 1"),
+    "width": (["architecture.width=0"], "architecture.width=0"),
+    "depth": (["architecture.depth=4"], "architecture.depth=4"),
+    "ridge": (["method.ridge=0"], "method.ridge=0"),
+    "rate": (["method.learning_rates.images=-1"], "method.learning_rates.images=-1"),
+    "corruption": (["method.corruption=1.5"], "method.corruption=1.5: must lie in [0, 1]"),
+    "micro": (["batch.micro=0"], "batch.micro=0"),
+    "limit": (["evaluation.limit=0"], "evaluation.limit=0"),
+    "engine": (["evaluation.engine=fast"], "choose one of auto, band, neural_tangents"),
+    "syntax": (["ipc"], "ipc"),
+    "interpolation": (["ipc=${nothing}"], "nothing"),
+    "no data": (["dataset=mnist", "dataset.data_dir=nowhere"], "nowhere"),
+    "no path": (["dataset=npz"], "dataset.path"),
+    "folder": (["dataset=folder", "dataset.path=nowhere"], "nowhere"),
+    "out": (["out=/dev/null/x"], "/dev/null"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_distill(command, tmp_path, name):
+    arguments, message = CASES[name]
+    done = command("distill", *arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert len(done.err.strip().splitlines()) == 1
+    assert done.err.startswith("error: ")
+    assert "step" not in done.out
+    assert not list((tmp_path / "outputs").rglob("result.json"))
+    assert not list((tmp_path / "outputs").rglob("*.yaml"))
+
+
+def test_rfad_refuses_whitened_corruption(command, tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (40, 8, 8, 1)).astype(np.uint8)
+    np.savez(tmp_path / "d.npz", x_train=images, y_train=np.arange(40) % 2)
+    done = command(
+        "distill", "dataset=npz", "dataset.path=d.npz", "preprocess.zca=0.1",
+        "method.corruption=0.5", "architecture.depth=1",
+    )  # fmt: skip
+    assert done.code == 2
+    assert "preprocess.zca=null" in done.err
+
+
+def coreset(path, shape=(10, 8, 8, 1), classes=10, **changes):
+    rng = np.random.default_rng(0)
+    arrays = {
+        "images": rng.normal(size=shape).astype(np.float32),
+        "labels": np.eye(classes, dtype=np.float32)[np.arange(shape[0]) % classes],
+        "log_temperature": np.float64(0),
+    }
+    np.savez(path, **{**arrays, **changes})
+    return path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "coreset: missing"),
+        (["coreset=nothing.npz"], "no such file"),
+        (["coreset=small.npz"], "images are 6x6x1, but dataset=digits has 8x8x1"),
+        (["coreset=classes.npz"], "labels have 3 classes, dataset=digits has 10"),
+        (["coreset=nan.npz"], "NaN"),
+        (["coreset=good.npz", "coreset.format=pt"], "choose one of auto, distill, rfad"),
+        (["coreset=good.npz", "evaluation=none"], "evaluation: nothing to do"),
+        (["coreset=good.npz", "evaluation=[nngp]"], "evaluation=nngp: unknown"),
+        (["coreset=good.npz", "coreset.fromat=rfad"], "did you mean coreset.format?"),
+    ],
+)
+def test_evaluate(command, tmp_path, arguments, message):
+    coreset(tmp_path / "good.npz")
+    coreset(tmp_path / "small.npz", (10, 6, 6, 1))
+    coreset(tmp_path / "classes.npz", classes=3)
+    coreset(tmp_path / "nan.npz", images=np.full((10, 8, 8, 1), np.nan, np.float32))
+    done = command("distill-evaluate", *arguments)
+    assert done.code == 2
+    assert message in done.err
+    assert len(done.err.strip().splitlines()) == 1
