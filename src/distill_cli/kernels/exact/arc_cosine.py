@@ -59,6 +59,11 @@ def _horner(name: str, a: Array) -> Array:
 CLIP = 1e-6  # smallest 1 - c^2 in a second derivative, which is singular at equal images
 
 
+def safe_sqrt(q: Float[Array, "..."]) -> Float[Array, "..."]:
+    """sqrt(q), with derivative 0 rather than infinity at q = 0."""
+    return jnp.where(q > 0, jax.lax.sqrt(jnp.where(q > 0, q, 1)), 0)
+
+
 @jax.custom_jvp
 def relu_dual(c: Float[Array, "..."]) -> Float[Array, "..."]:
     """f(c) above, for any c (values outside [-1, 1] by rounding count as +-1)."""

@@ -32,7 +32,7 @@ from jaxtyping import Array, Float
 
 from distill_cli.arch.layers import Architecture, Dense
 from distill_cli.kernels.exact import blocks, gradient, planes
-from distill_cli.kernels.exact.arc_cosine import relu_dual, relu_dual_slope
+from distill_cli.kernels.exact.arc_cosine import relu_dual, relu_dual_slope, safe_sqrt
 from distill_cli.kernels.exact.geometry import Stage, plan
 
 
@@ -69,10 +69,10 @@ def prepare_columns(architecture: Architecture, z: Float[Array, "y x c j"], scal
 
 
 def _self_scale(band, stage: Stage, factor: float, bias: float, j: int) -> Array:
-    """Diagonal of the convolved band of pairs (x, x): its offset 0, (y, x, j)."""
+    """Square root of the diagonal of the convolved band of pairs (x, x), offset 0: (y, x, j)."""
     (ry, rx), (h, w) = stage.radius, stage.size
     centre = band[rx, ry].reshape(h, w, j)
-    return jnp.sqrt(bias + factor * planes.box(centre))
+    return safe_sqrt(bias + factor * planes.box(centre))
 
 
 def _run_blocks(architecture, x, columns: Columns, scales1: Scales | None, ntk: bool):
@@ -87,7 +87,7 @@ def _run_blocks(architecture, x, columns: Columns, scales1: Scales | None, ntk: 
         stage = design.stages[2 * block + 1]
         if same and block == 0:
             energy = planes.box((x * x).sum(2)) * (factor / channels)
-            s1 = s2 = jnp.sqrt(bias + energy)
+            s1 = s2 = safe_sqrt(bias + energy)
         elif same:
             s1 = s2 = _self_scale(k, stage, factor, bias, j)
         else:
@@ -147,7 +147,7 @@ def pair_kernels(architecture, x, columns: Columns, scales1: Scales | None, ntk:
             k = b2 + w2 * k
             t = None if not ntk else k if t is None else k + w2 * t
         else:
-            s1 = s2 = jnp.sqrt(k)
+            s1 = s2 = safe_sqrt(k)
             if not same:
                 s1, s2 = scales1.vectors[len(vectors)], columns.scales.vectors[len(vectors)]
             vectors.append(s1)
@@ -207,3 +207,56 @@ def tile_columns(image_shape: tuple[int, int, int], dtype: np.dtype) -> int:
     operands of one row pair fit into the level-2 cache (measured on 8x8 to 64x64 images)."""
     columns = int(np.clip(512 // image_shape[1], 16, 64)) // 8 * 8
     return columns * 4 // np.dtype(dtype).itemsize
+
+
+def band_gram(
+    architecture: Architecture,
+    x1: Float[Array, "n1 y x c"],
+    x2: Float[Array, "n2 y x c"] | None = None,
+) -> tuple[Float[Array, "n1 n2"], Float[Array, "n1 n2"]]:
+    """(NNGP, NTK) for use inside jit and grad: differentiable in both sets, in their dtype.
+
+    x2 None: K(x1, x1), its diagonal each image with itself. Memory is that of one tile besides the
+    sets and the results, backward too: tiles are recomputed there.
+    """
+    z = x1 if x2 is None else x2
+    if len(x1) > len(z):
+        nngp, ntk = band_gram(architecture, z, x1)
+        return nngp.T, ntk.T
+    width = tile_columns(x1.shape[1:], x1.dtype)
+
+    def cut(x):  # -> (tiles, y, x, c, width), zeros at the end
+        x = jnp.pad(x, ((0, -len(x) % width), (0, 0), (0, 0), (0, 0)))
+        return jnp.moveaxis(x.reshape(-1, width, *x.shape[1:]), 1, -1)
+
+    @jax.checkpoint
+    def alone(tile):
+        columns = prepare_columns(architecture, tile, Scales((), ()))
+        return pair_kernels(architecture, tile, columns, None)
+
+    def joined(s):  # (tiles, ..., width) -> (tiles * width, ...)
+        return jnp.moveaxis(s, -1, 1).reshape(-1, *s.shape[1:-1])
+
+    tiles = cut(z)
+    k_self, t_self, scales2 = jax.lax.map(alone, tiles)
+    scales1 = scales2 if x2 is None else jax.lax.map(alone, cut(x1))[2]
+    scales1 = jax.tree.map(lambda s: joined(s)[: len(x1)], scales1)
+
+    @jax.checkpoint
+    def pair(columns, x, scales):
+        scales = jax.tree.map(lambda s: s[..., None], scales)
+        return pair_kernels(architecture, x[..., None], columns, scales)[:2]
+
+    def block(arguments):
+        columns = prepare_columns(architecture, *arguments)
+        return jax.lax.map(lambda row: pair(columns, *row), (x1, scales1))
+
+    nngp, ntk = jax.lax.map(block, (tiles, scales2))  # (tiles, n1, width)
+    nngp, ntk = (jnp.moveaxis(k, 0, 1).reshape(len(x1), -1)[:, : len(z)] for k in (nngp, ntk))
+    if x2 is None:
+        on = jnp.eye(len(x1), dtype=bool)
+        nngp, ntk = (
+            jnp.where(on, joined(own)[None, : len(x1)], k)
+            for k, own in ((nngp, k_self), (ntk, t_self))
+        )
+    return nngp, ntk

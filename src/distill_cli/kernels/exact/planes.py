@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from distill_cli.kernels.exact.arc_cosine import relu_dual, relu_dual_slope
+from distill_cli.kernels.exact.arc_cosine import relu_dual, relu_dual_slope, safe_sqrt
 
 
 def box(k: Float[Array, "*more y x j"]) -> Array:
@@ -81,7 +81,7 @@ def run(architecture, stages, x1, x2, k, t, maps1, maps2, ntk):
             exact = None
             if same:
                 ry, rx = stage.radius
-                s1 = s2 = jnp.sqrt(k[ry, rx])
+                s1 = s2 = safe_sqrt(k[ry, rx])
                 exact = jnp.zeros(k.shape, bool).at[ry, rx].set(True)
             else:
                 s1, s2 = maps1[len(found)], maps2[len(found)]
