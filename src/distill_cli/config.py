@@ -35,7 +35,7 @@ PROTOCOL_MODULE = "distill_cli.evaluate.{name}"
 
 # Keys that cannot change the distilled coreset: where things lie, what is shown, what is measured.
 NOT_IN_DIGEST = ("hydra", "out", "evaluation", "hardware", "progress", "checkpoint", "coreset")
-DATASET_NOT_IN_DIGEST = ("data_dir", "cache")
+DATASET_NOT_IN_DIGEST = ("data_dir", "cache", "download", "limit_test")
 
 
 @dataclass(frozen=True)

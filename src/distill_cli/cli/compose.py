@@ -4,9 +4,13 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 
+from distill_cli.cli.errors import one_line
 from distill_cli.config import config_dir, digest, parse, plain, register_resolvers
+from distill_cli.errors import UserError
 
 
 def as_override(key: str, value: Any) -> str:
@@ -27,7 +31,10 @@ def plain_word(value: str) -> bool:
 
 
 def compose(name: str, overrides: Iterable[str]) -> DictConfig:
-    """Compose configs/<name>.yaml with overrides, as the command line does."""
+    """Compose configs/<name>.yaml with overrides, as the command line does.
+
+    Raises UserError for unknown choices and keys.
+    """
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
@@ -36,6 +43,8 @@ def compose(name: str, overrides: Iterable[str]) -> DictConfig:
     try:
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
             return hydra.compose(name, list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(one_line(error, name)) from error
     finally:
         GlobalHydra.instance().clear()
 

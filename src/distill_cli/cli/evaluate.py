@@ -5,12 +5,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from distill_cli.cli.compose import as_override
 from distill_cli.cli.distill import remove_if_unused
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.config import config_dir, register_resolvers
+from distill_cli.core.files import read_json
 from distill_cli.errors import UserError
 
 # Settings of a run that mean nothing for evaluating its coreset, or that name the run's output.
@@ -51,8 +52,8 @@ def task(composed: DictConfig) -> float:
 def with_run_settings(arguments: Iterable[str]) -> list[str]:
     """Arguments with `coreset=PATH` spelled coreset.path=, and the run's own settings before them.
 
-    A run folder brings its dataset, preprocessing and architecture along, as its .hydra folder
-    recorded them; what is typed wins.
+    A run folder brings its dataset, preprocessing and architecture along, as the command in its
+    result.json says; what is typed wins.
     """
     typed = []
     path = None
@@ -71,11 +72,11 @@ def with_run_settings(arguments: Iterable[str]) -> list[str]:
 
 
 def recorded(path: Path) -> list[str]:
-    """Overrides that a run folder recorded, without those that are its own business."""
+    """Overrides of the command that made a coreset, without those that are its own business."""
     for folder in (path, path.parent, path.parent.parent):
-        file = folder.expanduser() / ".hydra" / "overrides.yaml"
-        if file.is_file():
-            overrides = [str(item) for item in OmegaConf.to_container(OmegaConf.load(file)) or []]
+        result = read_json(folder.expanduser() / "result.json")
+        if isinstance(result, dict) and "command" in result:
+            overrides = shlex.split(result["command"])[1:]
             return [o for o in overrides if o.split("=")[0].split(".")[0] not in NOT_INHERITED]
     return []
 

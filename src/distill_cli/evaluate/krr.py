@@ -5,6 +5,7 @@ use softmax(exp(k) f(x)) with the coreset's own temperature.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -22,10 +23,11 @@ class KRRConfig:
     """ridge: relative to trace(K_ss)/n; None takes the one the coreset was distilled with."""
 
     ridge: float | None = None
+    kernel: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         if self.ridge is not None:
-            at_least("evaluation.krr.ridge", self.ridge, 0)
+            at_least(f"evaluation.krr_{self.kernel}.ridge", self.ridge, 0)
 
 
 def evaluate_krr(kernel: str, config: KRRConfig, coreset: Coreset, problem: Problem) -> Metric:

@@ -1,6 +1,7 @@
 """evaluation=krr_ntk: exact NTK kernel ridge regression on the test set."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.evaluate.base import Problem
@@ -12,6 +13,8 @@ KERNEL = "ntk"
 @dataclass(frozen=True)
 class Config(KRRConfig):
     """See KRRConfig."""
+
+    kernel: ClassVar[str] = KERNEL
 
 
 def evaluate(config: Config, coreset: Coreset, problem: Problem) -> Metric:

@@ -19,11 +19,20 @@ _DATASETS = {
     "svhn": "SVHN",
     "celeba": "CelebA",
     "digits": "8 x 8 digits",
+    "kmnist": "Kuzushiji-MNIST",
+    "split_mnist": "split MNIST",
     "tiny_imagenet": "Tiny ImageNet",
     "tiny_imagenet10": "Tiny ImageNet, 10 classes",
 }
 _DATASET_ALIASES = {"svhn_cropped": "svhn", "fashion": "fashion_mnist", "celeb_a": "celeba"}
-_METHODS = {"rfad": "RFAD", "kip": "KIP", "frepo": "FRePo", "dc": "DC", "dsa": "DSA"}
+_METHODS = {
+    "rfad": "RFAD",
+    "random": "No distillation",
+    "kip": "KIP",
+    "frepo": "FRePo",
+    "dc": "DC",
+    "dsa": "DSA",
+}
 _PROTOCOLS = {
     "krr_nngp": "Kernel regression, exact NNGP",
     "krr_ntk": "Kernel regression, exact NTK",

@@ -13,6 +13,7 @@ import numpy as np
 from distill_cli import report
 from distill_cli.config import Config
 from distill_cli.core.coreset_io import load_coreset, save_coreset, sha256
+from distill_cli.core.files import read_json, write_json
 from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
 from distill_cli.init.random import Config as RandomInit
@@ -27,8 +28,6 @@ from distill_cli.tasks.runtime import (
     locked,
     log_file,
     peak_memory_mb,
-    read_json,
-    write_json,
 )
 from distill_cli.train import loop
 from distill_cli.train.batches import training_set
@@ -69,7 +68,7 @@ def run(job: Job) -> Result:
     done = finished_result(job)
     if done is not None and not pending(job.config.evaluation, done["evaluations"]):
         say(job, f"finished before: {job.folder}\n{summary(done)}")
-        return done
+        return done | {"folder": str(job.folder)}
     configure_jax()
     watch = Stopwatch()
     with locked(job.folder), log_file(job.folder / "distill.log"), stop_requests() as stop:
@@ -83,7 +82,7 @@ def run(job: Job) -> Result:
         result = evaluate_all(job, problem, done, stop, watch)
     say(job, summary(result))
     say(job, f"result   {job.folder / 'report.html'}")
-    return result
+    return result | {"folder": str(job.folder)}
 
 
 def say(job: Job, text: str) -> None:
@@ -101,7 +100,7 @@ def finished_result(job: Job) -> Result | None:
         return None
     if sha256(job.coreset_file) != result["coreset"]["sha256"]:
         return None
-    return result | {"folder": str(job.folder)}
+    return result
 
 
 def distil(job: Job, problem: Problem, start: Coreset, stop: StopRequest) -> loop.Outcome:
@@ -198,7 +197,7 @@ def evaluate_all(
         result["peak_memory_mb"] = peak_memory_mb()
         write_json(job.result_file, result)
     report.write_all(job.folder)
-    return result | {"folder": str(job.folder)}
+    return result
 
 
 def in_order(protocols: dict[str, Any], rows: list[Result]) -> list[Result]:

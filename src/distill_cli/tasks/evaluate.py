@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from distill_cli.config import Config, parse
 from distill_cli.core.coreset_io import CoresetFile, load_coreset, sha256
+from distill_cli.core.files import write_json
 from distill_cli.data.preprocess import Preprocess
 from distill_cli.errors import UserError
 from distill_cli.init.random import Config as RandomInit
@@ -23,7 +24,6 @@ from distill_cli.tasks.runtime import (
     locked,
     log_file,
     peak_memory_mb,
-    write_json,
 )
 from distill_cli.train.signals import stop_requests
 from distill_cli.version import __version__

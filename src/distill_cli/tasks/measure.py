@@ -81,10 +81,8 @@ def row_of(metric: Metric, settings: dict[str, Any]) -> Row:
 def initial_coreset(problem: Problem, init: Any) -> tuple[Coreset, np.ndarray | None]:
     """The starting set of an initialiser with fixed labels, and the training rows it took."""
     config, labels = problem.config, problem.dataset.train.labels[problem.train_rows]
-    if problem.train_images is None and init.name not in ("random", "noise"):
-        images = problem.train_subset(problem.train_rows)
-    elif problem.train_images is None:
-        images = LazyRows(problem)
+    if problem.train_images is None:
+        images: Any = LazyRows(problem)
     else:
         images = problem.train_images[problem.train_rows]
     request = Request(

@@ -2,17 +2,14 @@
 
 import contextlib
 import fcntl
-import json
 import logging
-import os
 import resource
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from distill_cli.errors import StorageError, UserError
+from distill_cli.errors import UserError
 
 
 def configure_jax() -> None:
@@ -62,24 +59,6 @@ def log_file(path: Path) -> Iterator[None]:
         to_file.close()
         logger.setLevel(level)
         logger.propagate = propagate
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; NaN is not allowed in it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False, default=str) + "\n")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def read_json(path: Path) -> Any:
-    """Parsed JSON, or None where the file is missing or cut off."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
 
 
 def peak_memory_mb() -> dict[str, float | None]:

@@ -64,6 +64,7 @@ def safe_sqrt(q: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(q > 0, jax.lax.sqrt(jnp.where(q > 0, q, 1)), 0)
 
 
+@functools.partial(jax.jit, inline=True)  # inlined: traced once per shape, for quick compilation
 @jax.custom_jvp
 def relu_dual(c: Float[Array, "..."]) -> Float[Array, "..."]:
     """f(c) above, for any c (values outside [-1, 1] by rounding count as +-1)."""
@@ -72,6 +73,7 @@ def relu_dual(c: Float[Array, "..."]) -> Float[Array, "..."]:
     return math.pi * jnp.maximum(c, 0) + u * jax.lax.sqrt(u) * _horner("h", a)
 
 
+@functools.partial(jax.jit, inline=True)
 @jax.custom_jvp
 def relu_dual_slope(c: Float[Array, "..."]) -> Float[Array, "..."]:
     """f'(c) = pi - arccos c."""
@@ -80,13 +82,13 @@ def relu_dual_slope(c: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(c >= 0, math.pi - angle, angle)
 
 
-@relu_dual.defjvp
+@relu_dual.__wrapped__.defjvp
 def _(primals, tangents):
     (c,), (dc,) = primals, tangents
     return relu_dual(c), relu_dual_slope(c) * dc
 
 
-@relu_dual_slope.defjvp
+@relu_dual_slope.__wrapped__.defjvp
 def _(primals, tangents):
     (c,), (dc,) = primals, tangents
     return relu_dual_slope(c), dc * jax.lax.rsqrt(jnp.maximum(1 - c * c, CLIP))
