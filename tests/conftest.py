@@ -1,4 +1,4 @@
-"""Shared fixtures: strict numerics, real data where they are, a private cache."""
+"""Shared fixtures: strict numerics, real data where they are, commands run in this process."""
 
 import os
 from pathlib import Path
@@ -9,6 +9,7 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+pytest_plugins = ["command"]
 REPOSITORY = Path(__file__).parents[1]
 
 
@@ -32,10 +33,6 @@ def oracle_coreset() -> Path:
         if place and (Path(place) / "rfad_cifar10_ipc1.npz").is_file():
             return Path(place) / "rfad_cifar10_ipc1.npz"
     pytest.skip("released coreset not found: set DISTILL_TEST_ORACLES to its folder")
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: minutes")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

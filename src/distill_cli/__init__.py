@@ -10,9 +10,10 @@ Options are those of the commands. Importing this package imports neither jax no
 
 from typing import Any
 
+from distill_cli.errors import UserError
 from distill_cli.version import __version__
 
-__all__ = ["__version__", "distill", "evaluate", "load_coreset"]
+__all__ = ["UserError", "__version__", "distill", "evaluate", "load_coreset"]
 
 
 def __getattr__(name: str) -> Any:

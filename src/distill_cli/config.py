@@ -31,7 +31,7 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "kernel": ("distill_cli.kernels.{name}", "Config"),
     "init": ("distill_cli.init.{name}", "Config"),
 }
-PROTOCOL_MODULE = "distill_cli.evaluate.{name}"
+PROTOCOL_MODULE = "distill_cli.evaluation.{name}"
 
 # Keys that cannot change the distilled coreset: where things lie, what is shown, what is measured.
 NOT_IN_DIGEST = ("hydra", "out", "evaluation", "hardware", "progress", "checkpoint", "coreset")
@@ -251,6 +251,8 @@ def convert(hint: Any, value: Any, key: str) -> Any:
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return build(typing.cast(type, hint), value, f"{key}.")
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is str and number:  # a folder called 2024 or nan
+        return str(value)
     if hint is float and number:
         return float(value)
     if hint is int and number and float(value).is_integer():

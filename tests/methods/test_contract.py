@@ -103,7 +103,11 @@ def test_every_recipe_composes_and_parses(recipe, hardware):
 
 def test_the_published_setting_of_cifar10():
     config = parse(compose("config", ["method=rfad", "dataset=cifar10", "ipc=10"]))
-    assert (config.kernel.networks, config.architecture.width, config.architecture.depth) == (8, 256, 3)
+    assert (config.kernel.networks, config.architecture.width, config.architecture.depth) == (
+        8,
+        256,
+        3,
+    )
     assert (config.batch.size, config.batch.number) == (1280, 4)
     assert (config.loss, config.labels, config.init.name) == ("platt", "fixed", "random")
     assert (config.validation.every, config.validation.patience) == (40, 1000)

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.process
+
 SMALL = [
     "steps=120", "architecture.width=8", "kernel.networks=2", "batch.size=64", "evaluation=none",
     "validation.every=20", "validation.networks=2", "checkpoint.seconds=0", "labels=learned",
@@ -136,7 +138,9 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(halfway, tmp_path, da
     assert int(resumed.group(1)) < int(last.name)
 
 
-@pytest.mark.parametrize(("key", "value"), [("digest", "00000000"), ("version", "0.0.1"), ("format", 99)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("digest", "00000000"), ("version", "0.0.1"), ("format", 99)]
+)
 def test_a_checkpoint_of_another_run_is_refused(halfway, tmp_path, key, value):
     checkpoints = copy(halfway, tmp_path)
     for file in checkpoints.glob("*/record/metadata"):

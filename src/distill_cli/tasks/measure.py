@@ -8,8 +8,8 @@ import numpy as np
 
 from distill_cli.config import EvaluationConfig
 from distill_cli.core.types import Coreset, Metric, one_hot_centred
-from distill_cli.evaluate.base import Problem as EvaluationProblem
-from distill_cli.evaluate.base import Report, evaluate, exact_kernels
+from distill_cli.evaluation.base import Problem as EvaluationProblem
+from distill_cli.evaluation.base import Report, evaluate, exact_kernels
 from distill_cli.init.base import Request, initialise
 from distill_cli.tasks.problem import Problem
 

@@ -77,7 +77,11 @@ def make_chunk(distiller: Distiller, config: Config) -> Callable[..., tuple[Any,
         def body(state: Any, step: Any) -> tuple[Any, Any]:
             key = step_key(batch_root, step)
             batch = draw(key, train, config.batch.size, config.batch.number)
-            return distiller.step(state, batch, step_key(step_root, step))
+            state, info = distiller.step(state, batch, step_key(step_root, step))
+            # The loss alone would not show it: on CPUs XLA's ReLU turns NaN into 0.
+            parts = [*jax.tree.leaves(distiller.coreset(state)), info["loss"]]
+            healthy = jnp.stack([jnp.all(jnp.isfinite(part)) for part in parts]).all()
+            return state, (info, healthy)
 
         return jax.lax.scan(body, state, start + jnp.arange(length, dtype=jnp.uint32))
 
@@ -160,9 +164,9 @@ def run(
                 save()
             steps = min(length, config.steps - step)
             clock = time.monotonic()
-            state, infos = chunk(state, train, np.uint32(step), length=steps)
+            state, (infos, healthy) = chunk(state, train, np.uint32(step), length=steps)
             values = {key: np.asarray(value) for key, value in infos.items()}
-            raise_if_not_finite(values["loss"], step, saved_step)
+            raise_if_not_finite(values["loss"], np.asarray(healthy), step, saved_step)
             step += steps
             rate = steps / (time.monotonic() - clock)
             means = {key: value.mean() for key, value in values.items()}
@@ -183,13 +187,16 @@ def stop_reason(config: Config, step: int, best: Best) -> str:
     return ""
 
 
-def raise_if_not_finite(loss: np.ndarray, start: int, saved_step: int) -> None:
-    """Stop the run at the first step whose loss is NaN or infinite."""
-    bad = np.flatnonzero(~np.isfinite(loss))
+def raise_if_not_finite(loss: np.ndarray, healthy: np.ndarray, start: int, saved_step: int) -> None:
+    """Stop the run at the first step whose loss or coreset is NaN or infinite."""
+    bad = np.flatnonzero(~healthy)
     if bad.size:
+        what = f"loss is {loss[bad[0]]}"
+        if np.isfinite(loss[bad[0]]):
+            what = "the coreset has values that are NaN or infinite"
         kept = f"the checkpoint of step {saved_step} is kept" if saved_step >= 0 else ""
         raise RunStopped(
-            f"loss is {loss[bad[0]]} at step {start + bad[0]}; {kept or 'nothing was saved yet'}. "
+            f"{what} at step {start + bad[0]}; {kept or 'nothing was saved yet'}. "
             "Lower method.learning_rates or raise method.ridge",
             1,
         )

@@ -71,7 +71,7 @@ def prepare_columns(architecture: Architecture, z: Float[Array, "y x c j"], scal
 def _self_scale(band, stage: Stage, factor: float, bias: float, j: int) -> Array:
     """Square root of the diagonal of the convolved band of pairs (x, x), offset 0: (y, x, j)."""
     (ry, rx), (h, w) = stage.radius, stage.size
-    centre = band[rx, ry].reshape(h, w, j)
+    centre = blocks.unframe(band[rx, ry][None, None], j).reshape(h, w, j)
     return safe_sqrt(bias + factor * planes.box(centre))
 
 
@@ -128,6 +128,7 @@ def pair_kernels(architecture, x, columns: Columns, scales1: Scales | None, ntk:
         k, t, maps = _run_blocks(architecture, x, columns, scales1, ntk)
         rest = design.stages[2 * done :]
         if rest:
+            k, t = (None if band is None else blocks.unframe(band, j) for band in (k, t))
             k, t, more = planes.run(
                 architecture, rest, x, columns.images, k, t,
                 None if same else scales1.maps[done:], columns.scales.maps[done:], ntk,
@@ -155,10 +156,30 @@ def pair_kernels(architecture, x, columns: Columns, scales1: Scales | None, ntk:
     return k, t, Scales(tuple(maps), tuple(vectors))
 
 
+@functools.cache
+def _options() -> dict:
+    """Compiler options on CPU: 512-bit vectors (XLA's default is 256); no splitting of an operation
+    over threads, since gram() gives every thread a tile. Options that this XLA lacks are left out."""
+    if jax.default_backend() != "cpu":
+        return {}
+    wanted = {
+        "xla_cpu_prefer_vector_width": 512,
+        "xla_disable_hlo_passes": "cpu-parallel-task-assigner",
+        "xla_cpu_enable_concurrency_optimized_scheduler": False,
+    }
+    accepted = {}
+    for name, value in wanted.items():
+        try:
+            jax.jit(lambda x: x + 1, compiler_options={name: value}).lower(0.0).compile()
+        except (RuntimeError, ValueError):
+            continue
+        accepted[name] = value
+    return accepted
+
+
 def compiled(function):
-    """jit with 512-bit vectors allowed on CPU (XLA's default is 256); the first argument static."""
-    options = {"xla_cpu_prefer_vector_width": 512} if jax.default_backend() == "cpu" else None
-    return jax.jit(function, static_argnums=(0, 1), compiler_options=options)
+    """jit for this engine; the first two arguments are static."""
+    return jax.jit(function, static_argnums=(0, 1), compiler_options=_options())
 
 
 def _self_kernels(architecture, get, x):
@@ -197,6 +218,11 @@ def self_kernels(architecture: Architecture, x: Float[Array, "n y x c"]):
 def tile(architecture: Architecture, get, count: int, x1, scales1: Scales, x2, scales2: Scales):
     """The kernels in get, each (len(x1), len(x2)), of the first count images of x1; other rows are 0."""
     return _compiled()[1](architecture, get, np.int32(count), x1, scales1, x2, scales2)
+
+
+def compiled_tile(architecture: Architecture, get, count: int, *operands):
+    """The compiled tile(), for its memory analysis."""
+    return _compiled()[1].lower(architecture, get, np.int32(count), *operands).compile()
 
 
 ROWS = 16  # images of X1 per call: enough to hide the call's cost

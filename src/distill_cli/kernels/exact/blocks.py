@@ -6,7 +6,7 @@ flattening them with the columns, makes every shift by a pooled offset a contigu
 (columns * j), which is what XLA's CPU compiler turns into plain vector loops:
 
     rows of images   x[row, channel, phase, column * j]
-    a band           [ox, oy, y, x * j]
+    a framed band    [ox, oy, y, x * j], with one more row and column of zeros on every side
     summed rows      V[ax, bx, O][ay, by, ..., (column with one more on one side) * j]
 
 The convolution's 3x3 box at fixed offset is a sum over rows (V) and then over columns, where moving
@@ -138,10 +138,10 @@ def _first_relu_pool(v, scales, stage: Stage, bias: float, j: int, ntk: bool, ex
 
 
 def row_pairs(size: int, radius: int) -> np.ndarray:
-    """(pooled row P, partner row P + O, position in the output) of every pair that exists."""
+    """(pooled row P, partner row P + O, row in the framed band) of every pair that exists."""
     return np.array(
         [
-            (p, p + o, (o + radius) * size + p)
+            (p, p + o, (o + radius) * (size + 2) + p + 1)
             for o in range(-radius, radius + 1)
             for p in range(size)
             if 0 <= p + o < size
@@ -168,7 +168,7 @@ def scale_rows(s: Array, stage: Stage, radius: int | None) -> Array:
 
 
 def first_block(rows1, rows2, s1, s2, stage: Stage, bias: float, j: int, ntk: bool, same=False):
-    """The block on images: (K, T or None), pooled bands [ox, oy, y, x * j].
+    """The block on images: (K, T or None), pooled framed bands.
 
     rows1, rows2: image_rows of both, times sqrt(w^2 / 9 c); rows1 with radius 0 and the one image
     repeated over j, rows2 with radius R + 1. s1, s2: scale_rows (radius None; R).
@@ -208,16 +208,16 @@ def first_block(rows1, rows2, s1, s2, stage: Stage, bias: float, j: int, ntk: bo
         k, s = _first_relu_pool(v, scales, stage, bias, j, ntk, exact)
         new = k if s is None else k + s
         carry = [
-            jax.lax.dynamic_update_slice_in_dim(old, row[None], position, 0)
+            jax.lax.dynamic_update_slice(old, row[None], (position, jnp.int32(j)))
             for old, row in zip(carry, new, strict=True)
         ]
         return carry, None
 
     count = (2 * rx + 1) * (2 if ntk else 1)
-    empty = jnp.zeros(((2 * ry + 1) * height, width * j), rows1.dtype)
+    empty = jnp.zeros(((2 * ry + 1) * (height + 2), (width + 2) * j), rows1.dtype)
     out, _ = jax.lax.scan(body, [empty] * count, tuple(row_pairs(height, ry).T))
     k, *s = (
-        jnp.stack(out[i : i + 2 * rx + 1]).reshape(2 * rx + 1, 2 * ry + 1, height, width * j)
+        jnp.stack(out[i : i + 2 * rx + 1]).reshape(2 * rx + 1, 2 * ry + 1, height + 2, -1)
         for i in range(0, count, 2 * rx + 1)
     )
     return k, k - s[0] if ntk else None
@@ -258,34 +258,53 @@ def band_scales(s1: Array, s2: Array, stage: Stage) -> BandScales:
     return BandScales(first, reciprocal(first), second, reciprocal(second), on)
 
 
-def _row_sums(band: Array, stage: Stage, factor: float, j: int) -> Array:
-    """Three-row sums times factor, columns by phase: [ox, oy, row, ax, columns from -1 to S' * j]."""
+def frame(band: Array, j: int) -> Array:
+    return jnp.pad(band, ((0, 0), (0, 0), (1, 1), (j, j)))
+
+
+def unframe(band: Array, j: int) -> Array:
+    return band[:, :, 1:-1, j:-j]
+
+
+def _row_sums(flag: Array, band: Array, stage: Stage, factor: float, j: int) -> tuple[Array, Array]:
+    """Three-row sums times factor, [ox, oy, row, column * j], of columns -1, 1, .. and of 0, 2, ..
+
+    In two steps, each a plain copy or sum for the compiler; one step with a flattened result costs three
+    times as much.
+    """
     height, width = stage.pooled_size
-    band = band.reshape(*band.shape[:3], -1, j)[:, :, : 2 * height + 1]
-    missing = 2 * height + 1 - band.shape[2]
-    band = jnp.pad(band, ((0, 0), (0, 0), (1, missing), (0, 0), (0, 0)))
-    rows = sum(band[:, :, d : d + 2 * height] for d in range(3)) * factor
-    return flatten_last(split_columns(rows, width, 0, 3))
+
+    def rows(band):
+        band = band[:, :, : 2 * height + 2, : (2 * width + 2) * j]
+        return (band[:, :, :-2] + band[:, :, 1:-1] + band[:, :, 2:]) * factor
+
+    def phases(sums):
+        sums = sums.reshape(*sums.shape[:3], width + 1, 2 * j)
+        return sums[..., :j], sums[..., j:]
+
+    odd, even = materialise(flag, phases, materialise(flag, rows, band))
+    return flatten_last(odd), flatten_last(even)
 
 
-def next_block(k, t, scales: BandScales, stage: Stage, factor, bias, j, flag, exact=None):
-    """The block on a band [ox, oy, y, x * j]: (K, T), the pooled bands; T None without the NTK.
+def next_block(k, t, scales: Callable[[], BandScales], stage: Stage, factor, bias, j, flag, exact=None):
+    """The block on a framed band: (K, T), the pooled framed bands; T None without the NTK.
 
     exact: [O_x, O_y, 1, 1], true at offset 0 where the two images are the same.
     """
     (height, width), (ry, rx) = stage.pooled_size, stage.pooled_radius
     rows = [
-        None if band is None else materialise(flag, lambda x: _row_sums(x, stage, factor, j), band)
-        for band in (k, t)
+        None if band is None else _row_sums(flag, band, stage, factor, j) for band in (k, t)
     ]
+    scales = materialise(flag, scales)
 
-    def convolved(y, a, b, ax, bx):
-        oy, ox = 1 + b - a, 1 + bx - ax
-        y = y[ox : ox + 4 * rx + 1 : 2, oy : oy + 4 * ry + 1 : 2, a : 2 * height : 2]
-        even, odd, n = y[..., 0, :], y[..., 1, :], width * j  # from pooled column -1
+    def convolved(sums, a, b, ax, bx):
+        oy, ox, n = 1 + b - a, 1 + bx - ax, width * j
+        odd, even = (
+            y[ox : ox + 4 * rx + 1 : 2, oy : oy + 4 * ry + 1 : 2, a : 2 * height : 2] for y in sums
+        )
         if ax:
-            return even[..., j : j + n] + odd[..., j : j + n] + even[..., 2 * j :]
-        return odd[..., :n] + even[..., j : j + n] + odd[..., j : j + n]
+            return even[..., :n] + odd[..., j:] + even[..., j:]
+        return odd[..., :n] + even[..., :n] + odd[..., j:]
 
     k_sum, t_sum = 0.0, 0.0
     for ax, bx in PHASES:
@@ -299,4 +318,5 @@ def next_block(k, t, scales: BandScales, stage: Stage, factor, bias, j, flag, ex
             if t is not None:
                 tangent = c + convolved(rows[1], a, b, ax, bx)
                 t_sum += tangent * relu_dual_slope(cosine)
-    return k_sum * WEIGHT, None if t is None else t_sum * scales.inside * WEIGHT
+    k = frame(k_sum * WEIGHT, j)
+    return k, None if t is None else frame(t_sum * scales.inside * WEIGHT, j)

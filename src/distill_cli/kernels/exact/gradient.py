@@ -50,7 +50,7 @@ class Setting(NamedTuple):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def first_block(setting: Setting, x: Array, z: Array, rows: Array, s1: Array, s2: Array):
-    """(K, T or None) of the first block, pooled bands [ox, oy, y, x * j].
+    """(K, T or None) of the first block, pooled framed bands.
 
     x (y, x, c, 1 or j), z (y, x, c, j), rows: z by blocks.image_rows (not differentiated; z is);
     s1 (y, x, 1 or j), s2 (y, x, j).
@@ -68,7 +68,7 @@ def first_block(setting: Setting, x: Array, z: Array, rows: Array, s1: Array, s2
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def next_block(setting: Setting, k: Array, t: Array | None, s1: Array, s2: Array):
-    """(K, T or None) of a later block, from and to pooled bands [ox, oy, y, x * j]; s1, s2 as above."""
+    """(K, T or None) of a later block, from and to framed bands; s1, s2 as above."""
     stage, j = setting.stage, s2.shape[-1]
     wide = jnp.broadcast_to(s1, s2.shape)
     ry, rx = stage.pooled_radius
@@ -77,8 +77,8 @@ def next_block(setting: Setting, k: Array, t: Array | None, s1: Array, s2: Array
         exact = (jnp.arange(-rx, rx + 1)[:, None] == 0) & (jnp.arange(-ry, ry + 1)[None] == 0)
         exact = exact[:, :, None, None]
     return blocks.next_block(
-        k, t, blocks.band_scales(wide, s2, stage), stage, setting.factor, setting.bias, j,
-        _flag(s2), exact,
+        k, t, lambda: blocks.band_scales(wide, s2, stage), stage, setting.factor, setting.bias,
+        j, _flag(s2), exact,
     )  # fmt: skip
 
 
@@ -95,7 +95,7 @@ def _plane(x: Array, margin: tuple[int, int]) -> Array:
 def _upsampled(cotangent: Array, stage: Stage, j: int) -> Array:
     """Masked, scaled cotangents [ox, oy, Y, X * j] at every pixel, with one zero offset more around."""
     (height, width), (ry, rx) = stage.pooled_size, stage.pooled_radius
-    g = cotangent.reshape(2 * rx + 1, 2 * ry + 1, height, width, j)
+    g = blocks.unframe(cotangent, j).reshape(2 * rx + 1, 2 * ry + 1, height, width, j)
     g = g * inside((height, width), (ry, rx), g.dtype).swapaxes(0, 1) * WEIGHT
     g = jnp.repeat(jnp.repeat(g, 2, 2), 2, 3)
     h, w = stage.size
@@ -262,15 +262,11 @@ def _next_backward(setting: Setting, saved, cotangents):
     k, t, s1, s2 = saved
     (h, w), (ry, rx) = setting.stage.size, setting.stage.radius
     j = s2.shape[-1]
-    padded = [
-        None if band is None else jnp.pad(band, ((0, 0), (0, 0), (1, 1), (j, j)))
-        for band in (k, t)
-    ]
 
     def source(oy, ox):
         return [
             None if band is None else take(band, (ox, oy, 0, 0), (1, 1, h + 2, (w + 2) * j))[0, 0]
-            for band in padded
+            for band in (k, t)
         ]
 
     class Finish:
@@ -289,8 +285,8 @@ def _next_backward(setting: Setting, saved, cotangents):
     d_k, d_t = (
         None
         if d is None
-        else flatten_last(
-            d.reshape(2 * ry + 1, 2 * rx + 1, h, w, j).swapaxes(0, 1) * on
+        else blocks.frame(
+            flatten_last(d.reshape(2 * ry + 1, 2 * rx + 1, h, w, j).swapaxes(0, 1) * on), j
         )
         for d in out
     )

@@ -58,11 +58,11 @@ class Problem:
 
 def evaluate(name: str, config: Any, coreset: Coreset, problem: Problem) -> Metric:
     """Run one protocol by name."""
-    module = importlib.import_module(f"distill_cli.evaluate.{name}")
+    module = importlib.import_module(f"distill_cli.evaluation.{name}")
     return module.evaluate(config, coreset, problem)
 
 
 def exact_kernels(protocols: Iterable[str]) -> tuple[str, ...]:
     """Exact kernels that these protocols need (attribute KERNEL of their modules)."""
-    modules = (importlib.import_module(f"distill_cli.evaluate.{name}") for name in protocols)
+    modules = (importlib.import_module(f"distill_cli.evaluation.{name}") for name in protocols)
     return tuple(sorted({m.KERNEL for m in modules if getattr(m, "KERNEL", None)}))

@@ -15,7 +15,7 @@ from distill_cli.core.linalg import krr_predict, krr_solve
 from distill_cli.core.losses import accuracy, expected_calibration_error, mse, platt
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError
-from distill_cli.evaluate.base import Problem
+from distill_cli.evaluation.base import Problem
 
 
 @dataclass(frozen=True)

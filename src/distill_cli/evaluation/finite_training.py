@@ -34,7 +34,7 @@ from distill_cli.arch.network import (
 )
 from distill_cli.core.keys import named_key, step_key
 from distill_cli.core.types import Coreset
-from distill_cli.evaluate.finite_table import FiniteConfig
+from distill_cli.evaluation.finite_table import FiniteConfig
 
 Progress = Callable[[str, float], None]  # (what is going on, fraction done in [0, 1])
 

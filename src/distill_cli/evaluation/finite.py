@@ -13,9 +13,14 @@ from distill_cli.arch.layers import Architecture
 from distill_cli.arch.network import predict
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError
-from distill_cli.evaluate.base import Problem
-from distill_cli.evaluate.finite_table import FiniteConfig, with_tuned
-from distill_cli.evaluate.finite_training import Progress, network_key, share_correct, train_finite
+from distill_cli.evaluation.base import Problem
+from distill_cli.evaluation.finite_table import FiniteConfig, with_tuned
+from distill_cli.evaluation.finite_training import (
+    Progress,
+    network_key,
+    share_correct,
+    train_finite,
+)
 
 Config = FiniteConfig
 

@@ -1,13 +1,13 @@
-"""evaluation=krr_ntk: exact NTK kernel ridge regression on the test set."""
+"""evaluation=krr_nngp: exact NNGP kernel ridge regression on the test set."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
 from distill_cli.core.types import Coreset, Metric
-from distill_cli.evaluate.base import Problem
-from distill_cli.evaluate.krr import KRRConfig, evaluate_krr
+from distill_cli.evaluation.base import Problem
+from distill_cli.evaluation.krr import KRRConfig, evaluate_krr
 
-KERNEL = "ntk"
+KERNEL = "nngp"
 
 
 @dataclass(frozen=True)
@@ -18,5 +18,5 @@ class Config(KRRConfig):
 
 
 def evaluate(config: Config, coreset: Coreset, problem: Problem) -> Metric:
-    """One Metric, protocol krr_ntk."""
+    """One Metric, protocol krr_nngp."""
     return evaluate_krr(KERNEL, config, coreset, problem)

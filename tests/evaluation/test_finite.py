@@ -11,10 +11,10 @@ from distill_cli.arch.layers import Architecture, AvgPool, Conv, Flatten, Relu, 
 from distill_cli.arch.network import predict
 from distill_cli.core.types import Coreset
 from distill_cli.errors import UserError
-from distill_cli.evaluate import finite
-from distill_cli.evaluate.finite import evaluate_finite
-from distill_cli.evaluate.finite_table import FiniteConfig, Tuned, tuned, with_tuned
-from distill_cli.evaluate.finite_training import network_key, train_finite
+from distill_cli.evaluation import finite
+from distill_cli.evaluation.finite import evaluate_finite
+from distill_cli.evaluation.finite_table import FiniteConfig, Tuned, tuned, with_tuned
+from distill_cli.evaluation.finite_training import network_key, train_finite
 
 TINY = Architecture((Conv(2), Relu(), AvgPool(), Flatten()))
 SET = FiniteConfig(
