@@ -31,7 +31,8 @@ def main(arguments: list[str]) -> int:
     binaries = folder / ("Scripts" if os.name == "nt" else "bin")
     install(folder, binaries, development=name == "test")
     if name == "test":
-        command = [str(binaries / "python"), "-m", "pytest", *rest]
+        workers = ["-n", "auto", "--maxprocesses", "4"]  # most time goes to compilation
+        command = [str(binaries / "python"), "-m", "pytest", *workers, *rest]
         return subprocess.call(command, cwd=ROOT)
     return subprocess.call([str(binaries / name), *rest])
 

@@ -158,10 +158,10 @@ class RandomFeatureKernel:
 
 
 def cache_sized_micro(architecture: Architecture, image_shape: tuple[int, int, int]) -> int:
-    """Images per micro-batch whose largest activation is about 16 MB of float32.
+    """Images per micro-batch whose largest activation is about 8 MB of float32.
 
     Measured best on CPUs for 32 to 256 channels: larger blocks fall out of the cache (half the
     rate), smaller ones starve the matrix kernels.
     """
     widest = widest_activation(architecture, image_shape)
-    return max(8, min(1024, 2 ** ((16 * 2**20 // (4 * widest)).bit_length() - 1)))
+    return max(8, min(1024, 2 ** ((8 * 2**20 // (4 * widest)).bit_length() - 1)))
