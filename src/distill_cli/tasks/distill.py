@@ -86,7 +86,8 @@ def run(job: Job) -> Result:
 
 
 def say(job: Job, text: str) -> None:
-    """Print unless progress=none."""
+    """Print, unless progress=none, and keep in the run's log."""
+    log.info(text)
     if job.config.progress != "none":
         print(text, flush=True)
 

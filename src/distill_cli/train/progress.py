@@ -1,10 +1,12 @@
 """What the user sees while a run goes on: a live line on a terminal, log lines elsewhere."""
 
+import logging
 import sys
 import time
 from typing import Any, Protocol
 
 LINE_SECONDS = 10.0
+log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
@@ -60,6 +62,7 @@ class Plain:
         self.scores = ""
 
     def message(self, text: str) -> None:
+        log.info(text)
         print(text, flush=True)
 
     def stepped(self, step: int, info: dict[str, Any]) -> None:
@@ -68,11 +71,12 @@ class Plain:
         if self.last is not None and now - self.last < LINE_SECONDS and step < self.steps:
             return
         self.last = now
-        speed = "compiled" if rate is None else f"{rate:.2f} steps/s, at most "
-        speed += "" if rate is None else f"{clock((self.steps - step) / max(rate, 1e-9))} left"
+        speed = "" if rate is None else f"  {rate:.2f} steps/s"
+        if rate and step < self.steps:
+            speed += f", at most {clock((self.steps - step) / rate)} left"
         self.message(
             f"step {step}/{self.steps}  loss {info['loss']:.4f}  batch accuracy "
-            f"{info['accuracy']:.4f}{self.scores}  {speed}"
+            f"{info['accuracy']:.4f}{self.scores}{speed}"
         )
 
     def validated(self, step: int, scores: dict[str, Any], best_step: int) -> None:
@@ -102,6 +106,7 @@ class Live:
         self.bar.start()
 
     def message(self, text: str) -> None:
+        log.info(text)
         self.bar.console.print(text, highlight=False)
 
     def stepped(self, step: int, info: dict[str, Any]) -> None:

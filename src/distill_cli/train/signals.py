@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM: finish the chunk of steps at hand, checkpoint, leave."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ class StopRequest:
         if self.signal is not None:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+        # os.write, because print is not safe inside a signal handler.
+        os.write(2, b"\nstopping at the next safe point; once more stops at once\n")
 
     @property
     def exit_code(self) -> int:
