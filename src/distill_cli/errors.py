@@ -17,7 +17,7 @@ def choice_error(key: str, value: object, allowed: Iterable[object]) -> UserErro
     return UserError(f"{key}={value}: unknown{hint}; choose one of {', '.join(names)}")
 
 
-class StorageError(Exception):
+class StorageError(OSError):
     """Results or checkpoints cannot be written (disk full, for one). What is on disk stays."""
 
 

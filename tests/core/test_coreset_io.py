@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from distill_cli.core.coreset_io import load_coreset, save_coreset, save_npz
+from distill_cli.core.coreset_io import load_coreset, save_coreset
+from distill_cli.core.files import write_npz
 from distill_cli.core.types import Coreset
 from distill_cli.errors import StorageError, UserError
 
@@ -109,13 +110,13 @@ def test_missing_paths_and_unknown_formats(tmp_path):
 
 def test_a_failed_write_leaves_the_former_file(tmp_path, monkeypatch):
     path = tmp_path / "a.npz"
-    save_npz(path, x=np.arange(3))
+    write_npz(path, {"x": np.arange(3)})
 
     def full(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(StorageError, match="No space left"):
-        save_npz(path, x=np.arange(9))
+        write_npz(path, {"x": np.arange(9)})
     np.testing.assert_array_equal(np.load(path)["x"], np.arange(3))
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]

@@ -1,7 +1,6 @@
 """Reading and writing coresets as npz files that need nothing but NumPy."""
 
 import hashlib
-import os
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from distill_cli.core.files import write_npz
 from distill_cli.core.types import Coreset
-from distill_cli.errors import StorageError, UserError, choice_error
+from distill_cli.errors import UserError, choice_error
 
 FORMATS = ("auto", "distill", "rfad")
 REQUIRED = {"distill": ("images", "labels", "log_temperature"), "rfad": ("images", "labels")}
@@ -30,18 +30,6 @@ class CoresetFile:
     path: Path
 
 
-def save_npz(path: Path, **arrays: Any) -> None:
-    """Write an npz atomically; no pickles. Raises StorageError where it cannot be written."""
-    temporary = path.with_name(f".{path.name}.tmp.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(temporary, allow_pickle=False, **{k: np.asarray(v) for k, v in arrays.items()})
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-
-
 def save_coreset(
     path: Path, coreset: Coreset, class_names: Sequence[str], ridge: float | None
 ) -> None:
@@ -55,7 +43,7 @@ def save_coreset(
     }
     if ridge is not None:
         arrays["ridge"] = np.asarray(ridge, np.float64)
-    save_npz(path, **arrays)
+    write_npz(path, arrays)
 
 
 def load_coreset(path: str | Path, format: str = "auto") -> CoresetFile:

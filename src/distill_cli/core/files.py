@@ -1,21 +1,48 @@
-"""Small JSON files, written whole or not at all."""
+"""Files written whole or not at all: JSON, npz, bytes. Imports no jax."""
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from distill_cli.errors import StorageError
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically; NaN is not allowed in it."""
-    temporary = path.with_name(f".{path.name}.tmp")
+def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:
+    """Let `write` fill a temporary file in the same folder, then give it its name.
+
+    Raises StorageError where that fails; a former file of that name stays as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(json.dumps(value, indent=1, allow_nan=False, default=str) + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
         os.replace(temporary, path)
     except OSError as error:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write bytes."""
+    write_whole(path, lambda file: file.write(data))
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON; NaN is not allowed in it."""
+    text = json.dumps(value, indent=1, allow_nan=False, default=str) + "\n"
+    write_bytes(path, text.encode())
+
+
+def write_npz(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write an npz without pickles."""
+    values: dict[str, Any] = {key: np.asarray(value) for key, value in arrays.items()}
+    write_whole(path, lambda file: np.savez(file, allow_pickle=False, **values))
 
 
 def read_json(path: Path) -> Any:

@@ -10,10 +10,12 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+
+from distill_cli.core.files import write_npz
 
 Arrays = dict[str, np.ndarray]
 FORMAT = 1
@@ -53,21 +55,10 @@ def cached(name: str, key: str, build: Callable[[], Arrays], enabled: bool = Tru
         arrays = build()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_arrays(path, arrays)
+            write_npz(path, arrays)
         except OSError as error:
             log.warning("cache %s cannot be written (%s); going on without", path, error)
     return arrays
-
-
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write an .npz without pickles: complete under its name, or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> Arrays | None:

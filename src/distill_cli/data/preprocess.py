@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from distill_cli.data.cache import Arrays, cache_key, cached, save_arrays
+from distill_cli.core.files import write_npz
+from distill_cli.data.cache import Arrays, cache_key, cached
 from distill_cli.data.config import PreprocessConfig
 from distill_cli.data.zca import channel_moments, chunks, covariance, whitening
 from distill_cli.errors import UserError, choice_error
@@ -107,7 +108,7 @@ class Preprocess:
 
     def save(self, path: Path) -> None:
         """Write an .npz: pixel_max, mean, std, per_image[, zca_vectors, zca_values]."""
-        save_arrays(Path(path), _to_arrays(self))
+        write_npz(Path(path), _to_arrays(self))
 
     @staticmethod
     def load(path: Path) -> "Preprocess":

@@ -6,11 +6,11 @@ short by a kill. A report of an unfinished or failed run is still a report.
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from distill_cli.core import files
 from distill_cli.errors import UserError
 
 
@@ -92,16 +92,9 @@ def sampling_error(evaluation: Mapping[str, Any]) -> float | None:
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Write a file atomically: a temporary name in the same folder, then a rename."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    """core.files.write_bytes, returning the path."""
+    files.write_bytes(Path(path), data)
+    return Path(path)
 
 
 def write_text(path: str | Path, text: str) -> Path:
