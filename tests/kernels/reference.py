@@ -1,7 +1,7 @@
 """Slow float64 NumPy oracle of the exact kernels: the full covariance of all pixel pairs.
 
-Independent of the engines: no offset bands, no polynomials, arccos of the textbook formula; one pair
-of images at a time, K[p, p'] and T[p, p'] for all pixels p = (y, x), p' = (y', x').
+Independent of the engines: no offset bands, no polynomials, arccos of the textbook formula; one
+pair of images at a time, K[p, p'] and T[p, p'] for all pixels p = (y, x), p' = (y', x').
 """
 
 import numpy as np
@@ -72,8 +72,6 @@ def _one(architecture: Architecture, x: np.ndarray, z: np.ndarray, diagonals=Non
                 q1, q2 = (q, q) if diagonals is None else (d[len(found)] for d in diagonals)
                 found.append(q)
                 k, t = _relu(k, t, q1[..., None, None] if k.ndim else q1, q2)
-                if diagonals is None:  # cos = 1 without rounding on the diagonal of the diagonal
-                    pass
     return float(k), float(t), found
 
 

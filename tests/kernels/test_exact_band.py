@@ -83,7 +83,7 @@ def test_float32_accuracy(name: str) -> None:
         assert relative_error(np.diag(kernel), np.diag(exact)) < 1e-6
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=3, deadline=None, derandomize=True)
 @given(
     height=st.integers(4, 7),
     width=st.integers(4, 7),

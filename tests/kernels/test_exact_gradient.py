@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distill_cli.arch.layers import Architecture, convnet, fully_connected
-from distill_cli.kernels.exact import band, band_gram, geometry, gram
+from distill_cli.kernels.exact import band_gram, geometry, gram, tiles
 
 CASES = {
     "one block": (convnet(4, 1), (4, 5, 1)),
@@ -35,7 +35,7 @@ def loss(architecture: Architecture, seed: int = 5):
 @pytest.fixture(autouse=True)
 def narrow_tiles(monkeypatch) -> None:
     """Several tiles even for a few images."""
-    monkeypatch.setattr(band, "tile_columns", lambda *_: 2)
+    monkeypatch.setattr(tiles, "tile_columns", lambda *_: 2)
 
 
 @functools.cache
@@ -49,7 +49,7 @@ def compiled(name: str, square: bool):
     [
         ("one block", False),
         ("one block", True),
-        ("two blocks, odd sizes", False),
+        pytest.param("two blocks, odd sizes", False, marks=pytest.mark.slow),
         pytest.param("two blocks, odd sizes", True, marks=pytest.mark.slow),
         pytest.param("two convolutions last", False, marks=pytest.mark.slow),
         pytest.param("two convolutions last", True, marks=pytest.mark.slow),

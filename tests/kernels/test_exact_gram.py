@@ -1,4 +1,5 @@
-"""Properties of exact kernel matrices, the engines against each other, refusals, a released coreset."""
+"""Properties of exact kernel matrices, the engines against each other, refusals, a released
+coreset."""
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from distill_cli.arch.layers import (
     fully_connected,
 )
 from distill_cli.errors import UserError
-from distill_cli.kernels.exact import band, choose_engine, estimate_seconds, gram
+from distill_cli.kernels.exact import choose_engine, estimate_seconds, gram, tiles
 
 NET = convnet(4, 2)
 SHAPE = (8, 8, 1)
@@ -44,8 +45,8 @@ def test_square_equals_rectangular_and_transposed() -> None:
 def test_result_does_not_depend_on_the_tile(monkeypatch) -> None:
     x, z = images(7), images(70, 1)
     usual = gram(NET, x, z)
-    monkeypatch.setattr(band, "ROWS", 3)
-    monkeypatch.setattr(band, "tile_columns", lambda *_: 8)
+    monkeypatch.setattr(tiles, "ROWS", 3)
+    monkeypatch.setattr(tiles, "tile_columns", lambda *_: 8)
     for name, kernel in gram(NET, x, z).items():
         np.testing.assert_allclose(kernel, usual[name], rtol=3e-6)
 
@@ -97,10 +98,14 @@ def test_neural_tangents_tiles_and_runs_without_tensorflow() -> None:
     assert had or "tensorflow" not in sys.modules
 
 
+def record(calls: list[tuple[int, int]]):
+    return lambda done, total: calls.append((done, total))
+
+
 def test_progress_ends_at_all_pairs() -> None:
     for pair in ((images(20), images(3, 1)), (images(20), None)):
         calls: list[tuple[int, int]] = []
-        kernels = gram(NET, *pair, get=("nngp",), progress=lambda *call: calls.append(call))  # noqa: B023
+        kernels = gram(NET, *pair, get=("nngp",), progress=record(calls))
         total = kernels["nngp"].size
         assert calls[-1] == (total, total)
         assert [done for done, _ in calls] == sorted(done for done, _ in calls)
@@ -130,14 +135,13 @@ def test_choice_and_estimate() -> None:
 def test_refusals_name_what_is_wrong(change, words) -> None:
     arguments = {"architecture": NET, "x1": images(2), "x2": images(2, 1), **change}
     with pytest.raises(UserError, match=words):
-        gram(
-            arguments.pop("architecture"), arguments.pop("x1"), arguments.pop("x2"), **arguments
-        )
+        gram(arguments.pop("architecture"), arguments.pop("x1"), arguments.pop("x2"), **arguments)
 
 
 @pytest.mark.slow
 def test_released_coreset(oracle_coreset) -> None:
-    """RFAD's released CIFAR-10 coreset, one image per class: trace / n and condition of both kernels."""
+    """RFAD's released CIFAR-10 coreset, one image per class: trace / n and condition of both
+    kernels."""
     with np.load(oracle_coreset) as stored:
         x = stored["images"].transpose(0, 2, 3, 1)
     kernels = gram(convnet(256, 3), x)

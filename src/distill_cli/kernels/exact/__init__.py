@@ -1,6 +1,6 @@
 """Exact infinite-width kernels (NNGP, NTK) of the architectures in arch/layers.py."""
 
-from distill_cli.kernels.exact.band import band_gram
 from distill_cli.kernels.exact.gram import choose_engine, estimate_seconds, gram
+from distill_cli.kernels.exact.tiles import band_gram
 
 __all__ = ["band_gram", "choose_engine", "estimate_seconds", "gram"]

@@ -64,31 +64,42 @@ def safe_sqrt(q: Float[Array, "..."]) -> Float[Array, "..."]:
     return jnp.where(q > 0, jax.lax.sqrt(jnp.where(q > 0, q, 1)), 0)
 
 
-@functools.partial(jax.jit, inline=True)  # inlined: traced once per shape, for quick compilation
 @jax.custom_jvp
-def relu_dual(c: Float[Array, "..."]) -> Float[Array, "..."]:
-    """f(c) above, for any c (values outside [-1, 1] by rounding count as +-1)."""
+def _relu_dual(c: Float[Array, "..."]) -> Float[Array, "..."]:
     a = jnp.abs(c)
     u = jnp.maximum(1 - a, 0)
     return math.pi * jnp.maximum(c, 0) + u * jax.lax.sqrt(u) * _horner("h", a)
 
 
-@functools.partial(jax.jit, inline=True)
 @jax.custom_jvp
-def relu_dual_slope(c: Float[Array, "..."]) -> Float[Array, "..."]:
-    """f'(c) = pi - arccos c."""
+def _relu_dual_slope(c: Float[Array, "..."]) -> Float[Array, "..."]:
     a = jnp.abs(c)
     angle = jax.lax.sqrt(jnp.maximum(1 - a, 0)) * _horner("p", a)
     return jnp.where(c >= 0, math.pi - angle, angle)
 
 
-@relu_dual.__wrapped__.defjvp
+@_relu_dual.defjvp
 def _(primals, tangents):
     (c,), (dc,) = primals, tangents
-    return relu_dual(c), relu_dual_slope(c) * dc
+    return _relu_dual(c), _relu_dual_slope(c) * dc
 
 
-@relu_dual_slope.__wrapped__.defjvp
+@_relu_dual_slope.defjvp
 def _(primals, tangents):
     (c,), (dc,) = primals, tangents
-    return relu_dual_slope(c), dc * jax.lax.rsqrt(jnp.maximum(1 - c * c, CLIP))
+    return _relu_dual_slope(c), dc * jax.lax.rsqrt(jnp.maximum(1 - c * c, CLIP))
+
+
+# Inlined jits: traced once per shape instead of at every use, for quick compilation.
+
+
+@functools.partial(jax.jit, inline=True)
+def relu_dual(c: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f(c) above, for any c (values outside [-1, 1] by rounding count as +-1)."""
+    return _relu_dual(c)
+
+
+@functools.partial(jax.jit, inline=True)
+def relu_dual_slope(c: Float[Array, "..."]) -> Float[Array, "..."]:
+    """f'(c) = pi - arccos c; its own derivative is clipped at 1 - c^2 = CLIP."""
+    return _relu_dual_slope(c)

@@ -30,8 +30,8 @@ class Stage(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """stages: the spatial part.  total: GlobalAvgPool ends it (all offsets are averaged), else Flatten
-    (offset 0 only).  head: the layers on vectors, without the read-out."""
+    """stages: the spatial part.  total: GlobalAvgPool ends it (all offsets are averaged), else
+    Flatten (offset 0 only).  head: the layers on vectors, without the read-out."""
 
     stages: tuple[Stage, ...]
     total: bool
@@ -46,12 +46,12 @@ class Plan(NamedTuple):
         return count
 
 
-def plan(architecture: Architecture, size: tuple[int, int]) -> Plan:
+def plan(architecture: Architecture, size: tuple[int, ...]) -> Plan:
     """Sizes forwards, offset radii backwards; a ReLU and the pooling after it become one stage.
 
     The radius (per axis) is 0 before Flatten, size - 1 before GlobalAvgPool; a pooling that gives
-    offsets up to R needs 2 R + 1 of its input; convolution and ReLU keep the radius. With R <= S' - 1
-    after the pooling 2 R + 1 <= S - 1 before it, so a radius never leaves the image.
+    offsets up to R needs 2 R + 1 of its input; convolution and ReLU keep the radius. With R <= S'
+    - 1 after the pooling 2 R + 1 <= S - 1 before it, so a radius never leaves the image.
     """
     layers = list(architecture.layers)
     ends = [i for i, x in enumerate(layers) if isinstance(x, Flatten | GlobalAvgPool)]
@@ -68,7 +68,7 @@ def plan(architecture: Architecture, size: tuple[int, int]) -> Plan:
                 kinds[-1] = "relu_pool"
             case AvgPool():
                 kinds.append("pool")
-    sizes = [size]
+    sizes = [(size[0], size[1])]
     for kind in kinds:
         h, w = sizes[-1]
         sizes.append((h // 2, w // 2) if "pool" in kind else (h, w))

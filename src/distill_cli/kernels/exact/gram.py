@@ -22,7 +22,7 @@ from distill_cli.arch.layers import (
     feature_shape,
 )
 from distill_cli.errors import UserError, choice_error
-from distill_cli.kernels.exact import band, neural_tangents
+from distill_cli.kernels.exact import neural_tangents, tiles
 
 KERNELS = ("nngp", "ntk")
 ENGINES = ("auto", "band", "neural_tangents")
@@ -89,9 +89,11 @@ def gram(
     x1: (n1, height, width, channel), preprocessed; x2: (n2, ...), or None for K(x1, x1), which is
     exactly symmetric and has the exact diagonal. get: "nngp" and / or "ntk".
     engine: "auto", "band" (band.py) or "neural_tangents". dtype: float32 or float64.
-    memory_mb bounds the temporaries of all tiles in flight. progress(done, total) counts pairs.
+    memory_mb bounds the blocks of neural_tangents; a tile of the band engine takes a few MB (some
+    tens where two convolutions precede a pooling). progress(done, total) counts pairs.
 
-    Returns {name: (n1, n2) array of dtype} on the host. Raises UserError on input that cannot be used.
+    Returns {name: (n1, n2) array of dtype} on the host. Raises UserError on input that cannot be
+    used.
     """
     dtype = np.dtype(dtype).type
     get = (get,) if isinstance(get, str) else tuple(get)
@@ -121,12 +123,11 @@ def _blocks(n1: int, n2: int, rows: int, columns: int, symmetric: bool):
 
 
 def _collect(out, starts, tile, rows, columns, symmetric, threads, progress):
-    """Fill out[name][i:, j:] from tile(i, j) -> {name: block}, over threads; mirror if symmetric."""
+    """Fill out[name][i:, j:] from tile(i, j) -> {name: block}, over threads; mirror if
+    symmetric."""
     n1, n2 = next(iter(out.values())).shape
     total, done = n1 * n2, 0
-    weights = {
-        (i, j): min(rows, n1 - i) * min(columns, n2 - j) for i, j in starts
-    }
+    weights = {(i, j): min(rows, n1 - i) * min(columns, n2 - j) for i, j in starts}
     scale = total / max(sum(weights.values()), 1)
 
     def place(start):
@@ -146,16 +147,17 @@ def _collect(out, starts, tile, rows, columns, symmetric, threads, progress):
 
 
 def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
+    # the larger set on the fast axis
     if len(x1) > len(x2):
         swapped = _band_gram(architecture, x2, x1, get, False, memory_mb, progress)
         return {name: np.ascontiguousarray(k.T) for name, k in swapped.items()}
     threads = len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
-    rows, columns = band.ROWS, band.tile_columns(x1.shape[1:], x1.dtype)
+    rows, columns = tiles.ROWS, tiles.tile_columns(x1.shape[1:], x1.dtype)
     n1, n2 = len(x1), len(x2)
     x1 = _pad(x1, -(-n1 // rows) * rows)
     x2 = _pad(x2, -(-n2 // columns) * columns)
     diagonal2 = [
-        band.self_kernels(architecture, x2[j : j + columns]) for j in range(0, n2, columns)
+        tiles.self_kernels(architecture, x2[j : j + columns]) for j in range(0, n2, columns)
     ]
     scales2 = [entry[2] for entry in diagonal2]
     if symmetric:
@@ -164,7 +166,7 @@ def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
         joined = jax.tree.map(
             lambda *s: np.concatenate(s, -1),
             *(
-                band.self_kernels(architecture, _pad(x1[i : i + columns], columns))[2]
+                tiles.self_kernels(architecture, _pad(x1[i : i + columns], columns))[2]
                 for i in range(0, n1, columns)
             ),
         )
@@ -176,7 +178,7 @@ def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
     ]
 
     def tile(i, j):
-        blocks = band.tile(
+        blocks = tiles.tile(
             architecture, get, min(rows, n1 - i), x1[i : i + rows], scales1[i // rows],
             x2[j : j + columns], scales2[j // columns],
         )  # fmt: skip

@@ -1,8 +1,8 @@
 """The general engine: neural-tangents (Novak et al. 2020) on today's JAX.
 
 neural-tangents 0.6.5 no longer imports as a whole (jax >= 0.9), but its closed-form part does: an
-empty module of that name with the package's path, registered first, lets `neural_tangents.stax` load
-by itself. This also keeps TensorFlow out of the process.
+empty module of that name with the package's path, registered first, lets `neural_tangents.stax`
+load by itself. This also keeps TensorFlow out of the process.
 
 It handles every architecture, holds the full covariance of all pixel pairs where there is pooling,
 and is hundreds of times slower there than band.py. It always runs in float32: under

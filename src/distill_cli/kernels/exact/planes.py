@@ -50,7 +50,7 @@ def pool(k: Float[Array, "oy ox y x j"]) -> Array:
     return total * (1 / 16)
 
 
-def inside(size: tuple[int, int], radius: tuple[int, int], dtype) -> Array:
+def inside(size: tuple[int, ...], radius: tuple[int, int], dtype) -> Array:
     """[oy, ox, y, x, 1]: 1 where p + o lies on the image."""
     return windows(jnp.ones((*size, 1), dtype), radius)
 
@@ -58,8 +58,8 @@ def inside(size: tuple[int, int], radius: tuple[int, int], dtype) -> Array:
 def run(architecture, stages, x1, x2, k, t, maps1, maps2, ntk):
     """The stages on a band ([ox, oy, y, x * j], or None for the images themselves).
 
-    x1 (y, x, c, 1), x2 (y, x, c, j); maps1, maps2 the scales of the ReLUs in these stages, maps1 None
-    for pairs of an image with itself. Returns (K, T, scales found), bands as they came.
+    x1 (y, x, c, 1), x2 (y, x, c, j); maps1, maps2 the scales of the ReLUs in these stages, maps1
+    None for pairs of an image with itself. Returns (K, T, scales found), bands as they came.
     """
     w2, b2 = architecture.weight_variance, architecture.bias_variance
     same = maps1 is None
@@ -92,7 +92,9 @@ def run(architecture, stages, x1, x2, k, t, maps1, maps2, ntk):
             mask = inside(k.shape[2:4], (k.shape[0] // 2, k.shape[1] // 2), k.dtype)
             k, t = mask * k, None if t is None else mask * pool(t)
     h, w = k.shape[2:4]
-    k, t = (None if a is None else a.swapaxes(0, 1).reshape(*a.shape[1::-1], h, w * j) for a in (k, t))
+    k, t = (
+        None if a is None else a.swapaxes(0, 1).reshape(*a.shape[1::-1], h, w * j) for a in (k, t)
+    )
     return k, t, found
 
 
