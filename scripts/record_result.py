@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Keep a run's measured figures in docs/results, with date, hardware and the exact command.
 
-    python scripts/record_result.py RUN_FOLDER ["what else the machine was doing"]
+python scripts/record_result.py RUN_FOLDER ["what else the machine was doing"]
 """
 
 import json

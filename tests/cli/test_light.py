@@ -18,7 +18,7 @@ def modules_after(name: str, arguments: list[str], cwd: Path) -> set[str]:
     module = name.removeprefix("distill-")
     code = (
         "import sys, json, atexit\n"
-        "atexit.register(lambda: print('\\n' + json.dumps([m for m in sys.modules if '.' not in m])))\n"
+        "atexit.register(lambda: print('\\n' + json.dumps(sorted(sys.modules))))\n"
         f"sys.argv = {[name, *arguments]!r}\n"
         f"from distill_cli.cli.{module} import main\n"
         "main()\n"

@@ -153,9 +153,9 @@ def _run(
     """`length` steps of SGD from step number `start`; whether all of it stayed finite."""
     images = problem.images.shape[0]
     size = min(images, batch)
-    chunks = math.ceil(
-        size / micro_batch(net.architecture, problem.images.shape[1:], training=True)
-    )
+    height, width, channel = problem.images.shape[1:]
+    micro = micro_batch(net.architecture, (height, width, channel), training=True)
+    chunks = math.ceil(size / micro)
     micro = math.ceil(size / chunks)
     fill = chunks * micro - size
     weights = jnp.pad(jnp.full(size, 1 / size, jnp.float32), (0, fill)).reshape(chunks, micro)
