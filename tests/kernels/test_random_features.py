@@ -161,3 +161,15 @@ def test_temporary_memory_is_bounded_by_micro_not_by_the_batch():
     output = 4 * (1024 - 256) * 2 * kernel.dim * 4  # Phi itself, in at most four copies
     assert temporaries(1024, 16) - temporaries(256, 16) <= output
     assert temporaries(1024, 512) > temporaries(1024, 16)
+
+
+@pytest.mark.gpu
+def test_accelerator_agrees_with_cpu():
+    """The same networks and images on both: float32 with the accelerator's default precision."""
+    kernel = RandomFeatureKernel(convnet(32, 2), IMAGES.shape[1:], 3)
+    networks = kernel.sample(jax.random.key(0))
+    found = jax.jit(kernel.features)(networks, jnp.asarray(IMAGES))
+    with jax.default_device(jax.devices("cpu")[0]):
+        host = jax.tree.map(np.asarray, networks)
+        expected = kernel.features(host, jnp.asarray(IMAGES))
+    np.testing.assert_allclose(found, expected, rtol=2e-2, atol=2e-3)
