@@ -32,6 +32,7 @@ CASES = {
     "limit": (["evaluation.limit=0"], "evaluation.limit=0"),
     "engine": (["evaluation.engine=fast"], "choose one of auto, band, neural_tangents"),
     "syntax": (["ipc"], "ipc"),
+    "special characters": (["out=my, photos ü"], "my, photos ü: cannot be read; put the value in"),
     "interpolation": (["ipc=${nothing}"], "nothing"),
     "no data": (["dataset=mnist", "dataset.data_dir=nowhere"], "nowhere"),
     "no path": (["dataset=npz"], "dataset.path"),

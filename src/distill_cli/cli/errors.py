@@ -35,6 +35,9 @@ def one_line(error: BaseException, config_name: str = "config") -> str:
         return (
             f'{argument}: a list is written "{key}=[{value}]"; a bare comma is a sweep and needs -m'
         )
+    if "override_grammar" in text:
+        argument = text.split("\n")[0].partition(": ")[2] or text.splitlines()[0]
+        return f"{argument}: cannot be read; put the value in quotes inside quotes: \"key='value'\""
     choice = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text)
     if choice:
         from distill_cli.config import group_choices
@@ -63,6 +66,8 @@ def exit_codes(config_name: str) -> Iterator[None]:
         found = message_and_code(error, config_name)
         if found is None:
             raise
+        if getattr(error, "reported", False):  # a sweep's job said it already
+            sys.exit(found[1])
         leave(*found)
 
 
@@ -96,6 +101,7 @@ def job_errors(sweep: bool) -> Iterator[None]:
             raise
         if sweep and found[1] < 128:
             print(f"error: {found[0]}", file=sys.stderr, flush=True)
+            error.reported = True  # type: ignore[union-attr]
             raise
         leave(*found)
 
