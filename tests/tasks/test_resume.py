@@ -33,7 +33,9 @@ def start(folder: Path, out: str, *more: str) -> subprocess.Popen:
 def wait_for_checkpoint(folder: Path, out: str, above: int, process: subprocess.Popen) -> int:
     """Until a finished checkpoint of a step above `above` is there."""
     for _ in range(3000):
-        steps = [int(p.name) for p in (folder / out).rglob("checkpoints/*") if p.name.isdigit()]
+        # Four fixed levels, not "**": a walk falls over the temporary folders that the run renames.
+        found = (folder / out).glob("*/*/*/*/checkpoints/*")
+        steps = [int(p.name) for p in found if p.name.isdigit()]
         if steps and max(steps) > above:
             return max(steps)
         if process.poll() is not None:
