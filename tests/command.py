@@ -24,11 +24,16 @@ def command(monkeypatch, tmp_path, capsys) -> Callable[..., Done]:
     def run(name: str, *arguments: str) -> Done:
         from hydra.core.global_hydra import GlobalHydra
 
-        from distill_cli.cli import distill, evaluate
+        from distill_cli.cli import distill, evaluate, export
 
         GlobalHydra.instance().clear()
         monkeypatch.setattr(sys, "argv", [name, *arguments])
-        main = {"distill": distill.main, "distill-evaluate": evaluate.main}[name]
+        mains = {
+            "distill": distill.main,
+            "distill-evaluate": evaluate.main,
+            "distill-export": export.main,
+        }
+        main = mains[name]
         capsys.readouterr()
         try:
             main()

@@ -30,12 +30,14 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "architecture": ("distill_cli.arch.{name}", "Config"),
     "kernel": ("distill_cli.kernels.{name}", "Config"),
     "init": ("distill_cli.init.{name}", "Config"),
+    "sampler": ("distill_cli.train.samplers.{name}", "Config"),
 }
 PROTOCOL_MODULE = "distill_cli.evaluation.{name}"
 
 # Keys that cannot change the distilled coreset: where things lie, what is shown, what is measured.
 NOT_IN_DIGEST = ("hydra", "out", "evaluation", "hardware", "progress", "checkpoint", "coreset")
 DATASET_NOT_IN_DIGEST = ("data_dir", "cache", "download", "limit_test")
+PLAIN_SAMPLER = {"name": "uniform", "balanced": False}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,9 @@ class ValidationConfig:
     every: steps between validations; patience: steps after the best until the run stops;
     networks: random networks of the validation kernel, fixed through the run; per_class: images of
     each class (None: RFAD's rule, 500 for ten classes, else 100); disjoint: hold them out of
-    training instead of sharing them with it as RFAD does.
+    training instead of sharing them with it as RFAD does;
+    keep: the coreset with the smallest validation loss, or the last one (no choice is made, and
+    patience does not count).
     """
 
     every: int = 40
@@ -71,12 +75,35 @@ class ValidationConfig:
     networks: int = 16
     per_class: int | None = None
     disjoint: bool = False
+    keep: Literal["best", "last"] = "best"
 
     def __post_init__(self) -> None:
         for key in ("every", "patience", "networks"):
             at_least(f"validation.{key}", getattr(self, key), 1)
         if self.per_class is not None:
             at_least("validation.per_class", self.per_class, 1)
+
+
+@dataclass(frozen=True)
+class PruneConfig:
+    """Images left out before anything is distilled, by their loss under the full training set.
+
+    keep: none (all images stay), smallest or largest losses; ratio: share of each class that stays
+    (at least ipc images); networks: random networks of the regression whose leave-one-out loss
+    decides; lam: its ridge, relative to the kernel's trace.
+    """
+
+    keep: Literal["none", "smallest", "largest"] = "none"
+    ratio: float = 0.5
+    networks: int = 2
+    lam: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio <= 1:
+            raise UserError(f"prune.ratio={self.ratio}: must be above 0 and at most 1")
+        at_least("prune.networks", self.networks, 1)
+        if not self.lam > 0:
+            raise UserError(f"prune.lam={self.lam}: must be above 0")
 
 
 @dataclass(frozen=True)
@@ -135,11 +162,16 @@ class Config:
     architecture: Any
     kernel: Any
     init: Any
+    sampler: Any
+    snapshots: tuple[int, ...] = ()
+    prune: PruneConfig = field(default_factory=PruneConfig)
 
     def __post_init__(self) -> None:
         at_least("ipc", self.ipc, 1)
         at_least("seed", self.seed, 0)
         at_least("steps", self.steps, 0)
+        for index, step in enumerate(self.snapshots):
+            at_least(f"snapshots[{index}]", step, 0)
 
 
 def at_least(key: str, value: float, low: float) -> None:
@@ -265,11 +297,20 @@ def digest(tree: dict[str, Any]) -> str:
     """Eight hex digits over everything that decides the distilled coreset.
 
     Paths of prepared data, devices, evaluation and display do not count; the user's own data path
-    does.
+    does. What is switched off (plain uniform sampling, no pruning, no corruption) does not count
+    either, so that a run keeps its folder when such an option is added.
     """
     kept = {key: value for key, value in tree.items() if key not in NOT_IN_DIGEST}
+    if kept.get("sampler") == PLAIN_SAMPLER:
+        del kept["sampler"]
+    if not kept.get("snapshots"):
+        kept.pop("snapshots", None)
+    if isinstance(prune := kept.get("prune"), dict) and prune.get("keep") == "none":
+        del kept["prune"]
     if isinstance(kept.get("dataset"), dict):
         dataset = {k: v for k, v in kept["dataset"].items() if k not in DATASET_NOT_IN_DIGEST}
+        if dataset.get("corrupt", "none") == "none":
+            dataset = {k: v for k, v in dataset.items() if not k.startswith("corrupt")}
         if dataset.get("path"):
             dataset["path"] = str(Path(dataset["path"]).expanduser().resolve())
         kept["dataset"] = dataset
@@ -284,11 +325,13 @@ def by_ipc(ipc: int, table: Any) -> Any:
 
 
 def register_resolvers() -> None:
-    """Make ${by_ipc:${ipc},{1: a, 10: b}} and ${run_digest:} available in YAML files."""
+    """Make ${by_ipc:${ipc},{1: a, 10: b}}, ${is_given:${key}}, ${run_digest:} and
+    ${coreset_label:path} available in YAML files."""
     OmegaConf.register_new_resolver("by_ipc", by_ipc, replace=True)
     OmegaConf.register_new_resolver(
         "run_digest", lambda *, _root_: digest(plain(_root_)), replace=True
     )
+    OmegaConf.register_new_resolver("is_given", lambda value: value is not None, replace=True)
     OmegaConf.register_new_resolver("coreset_label", coreset_label, replace=True)
 
 

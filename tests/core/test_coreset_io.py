@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from distill_cli.core.coreset_io import load_coreset, save_coreset
+from distill_cli.core.coreset_io import centred_targets, load_coreset, record, save_coreset
 from distill_cli.core.files import write_npz
 from distill_cli.core.types import Coreset
 from distill_cli.errors import StorageError, UserError
@@ -104,7 +104,7 @@ def test_missing_paths_and_unknown_formats(tmp_path):
         load_coreset(tmp_path / "nothing")
     with pytest.raises(UserError, match="is the run finished"):
         load_coreset(tmp_path)
-    with pytest.raises(UserError, match="choose one of auto, distill, rfad"):
+    with pytest.raises(UserError, match="choose one of auto, dc, distill"):
         load_coreset(tmp_path, "rfat")
 
 
@@ -120,3 +120,25 @@ def test_a_failed_write_leaves_the_former_file(tmp_path, monkeypatch):
         write_npz(path, {"x": np.arange(9)})
     np.testing.assert_array_equal(np.load(path)["x"], np.arange(3))
     assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
+
+
+def test_snapshots_of_a_run_find_its_record_and_its_transform(tmp_path):
+    path = tmp_path / "run" / "coreset" / "steps" / "000100.npz"
+    save_coreset(path, Coreset(IMAGES, LABELS, np.float64(0)), ["cat", "dog"], None)
+    found = load_coreset(path)
+    assert found.transform is None and record(path) == {}
+    (path.parents[1] / "preprocess.npz").write_bytes(b"")
+    (tmp_path / "run" / "result.json").write_text('{"command": "distill ipc=2"}')
+    assert found.transform == path.parents[1] / "preprocess.npz"
+    for place in (path, path.parent, path.parents[1], path.parents[2]):
+        assert record(place) == {"command": "distill ipc=2"}
+    assert record(tmp_path) == {}
+
+
+def test_integer_labels_become_centred_targets(tmp_path):
+    found = centred_targets(tmp_path, np.array([2, 0, 1], np.uint8))
+    np.testing.assert_allclose(found, np.eye(3)[[2, 0, 1]] - 1 / 3, atol=1e-7)
+    assert found.dtype == np.float32
+    for bad in (np.array([0, 0]), np.array([-1, 1]), np.array([0.5, 1]), np.zeros((0,), int)):
+        with pytest.raises(UserError, match="labels"):
+            centred_targets(tmp_path, bad)

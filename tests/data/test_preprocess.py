@@ -23,6 +23,7 @@ CONFIGS = [
     PreprocessConfig(per_image=True),
     PreprocessConfig(zca=0.1),
     PreprocessConfig(per_image=True, zca=0.1),
+    PreprocessConfig(pixel_mean=True, zca=0.1),
 ]
 
 

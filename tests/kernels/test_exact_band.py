@@ -25,6 +25,7 @@ TOLERANCE = {"nngp": 1e-12, "ntk": 3e-8}
 CASES = {
     "odd and oblong": (convnet(4, 2), (7, 10, 3)),
     "two convolutions first": (convnet(4, 2, (2, 1)), (6, 6, 2)),
+    "three convolutions, odd sizes": (convnet(4, 2, (3, 1)), (7, 5, 2)),
     "two convolutions last": (convnet(4, 2, (1, 2)), (9, 6, 2)),
     "global average": (
         Architecture((Conv(3), Relu(), AvgPool(), Conv(3), Relu(), GlobalAvgPool())),

@@ -7,13 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from distill_cli.arch.layers import Architecture, convnet, fully_connected
+from distill_cli.arch.layers import (
+    Architecture,
+    Conv,
+    Flatten,
+    Relu,
+    convnet,
+    fully_connected,
+)
 from distill_cli.kernels.exact import band_gram, geometry, gram, tiles
 
 CASES = {
     "one block": (convnet(4, 1), (4, 5, 1)),
     "two blocks, odd sizes": (convnet(4, 2), (6, 5, 2)),
     "two convolutions last": (convnet(4, 2, (1, 2)), (4, 6, 1)),
+    "two convolutions first, odd": (convnet(4, 2, (2, 1)), (5, 4, 2)),
+    "no pooling": (Architecture((Conv(4), Relu(), Conv(4), Relu(), Flatten())), (3, 4, 2)),
 }
 
 
@@ -53,6 +62,9 @@ def compiled(name: str, square: bool):
         pytest.param("two blocks, odd sizes", True, marks=pytest.mark.slow),
         pytest.param("two convolutions last", False, marks=pytest.mark.slow),
         pytest.param("two convolutions last", True, marks=pytest.mark.slow),
+        pytest.param("two convolutions first, odd", False, marks=pytest.mark.slow),
+        pytest.param("two convolutions first, odd", True, marks=pytest.mark.slow),
+        ("no pooling", False),
     ],
 )
 def test_hand_written_equals_automatic(name, square, monkeypatch) -> None:
@@ -61,7 +73,7 @@ def test_hand_written_equals_automatic(name, square, monkeypatch) -> None:
     x1, x2 = images(shape, 2, 0), images(shape, 3, 1)
     x2 = None if square else x2.at[1].set(1.1 * x1[1] + 0.1 * x2[1])
     ours = compiled(name, square)(x1, x2)
-    monkeypatch.setattr(geometry.Plan, "blocks", lambda _: 0)
+    monkeypatch.setattr(geometry.Plan, "blocks", lambda _: ())
     theirs = jax.jit(jax.value_and_grad(loss(architecture), 0 if square else (0, 1)))(x1, x2)
     for found, expected in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-8 * float(jnp.abs(expected).max()))

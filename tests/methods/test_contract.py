@@ -21,12 +21,10 @@ RECIPES = sorted(
 
 
 def setting(method: str, labels: str = "learned") -> Setting:
-    config = parse(
-        compose(
-            "config",
-            [f"method={method}", f"labels={labels}", "kernel.networks=2", "validation.networks=2"],
-        )
-    )
+    options = [f"method={method}", f"labels={labels}", "validation.networks=2"]
+    if "networks" in compose("config", options).kernel:
+        options.append("kernel.networks=2")
+    config = parse(compose("config", options))
     return Setting(config, convnet(4, 1), SHAPE, 2, 4)
 
 

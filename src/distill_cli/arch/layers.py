@@ -74,6 +74,23 @@ def fully_connected(width: int, depth: int) -> Architecture:
     return Architecture((Flatten(), *layers))
 
 
+def conv_vec(width: int, depth: int) -> Architecture:
+    """depth times [conv 3x3, ReLU], then flatten: Conv-Vec of Nguyen et al. 2021."""
+    return Architecture((*(Conv(width), Relu()) * depth, Flatten()))
+
+
+MYRTLE = {5: (1, 1, 1), 7: (1, 2, 2), 10: (2, 3, 3)}  # convolutions of the three groups
+
+
+def myrtle(width: int, depth: int) -> Architecture:
+    """Myrtle-`depth`: a first [conv, ReLU], the groups of MYRTLE with a pool after the first two,
+    global average pooling (Shankar et al. 2020)."""
+    pair = (Conv(width), Relu())
+    first, second, third = (pair * convs for convs in MYRTLE[depth])
+    pool = (AvgPool(),)
+    return Architecture((*pair, *first, *pool, *second, *pool, *third, GlobalAvgPool()))
+
+
 def widest_activation(architecture: Architecture, image_shape: tuple[int, int, int]) -> int:
     """Numbers in the largest activation of one image, the image itself among them."""
     layers = architecture.layers

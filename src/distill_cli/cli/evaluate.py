@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,8 +11,9 @@ from distill_cli.cli.compose import as_override
 from distill_cli.cli.distill import remove_if_unused
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.config import config_dir, register_resolvers
-from distill_cli.core.files import read_json
+from distill_cli.core.coreset_io import FORMATS, record
 from distill_cli.errors import UserError
+from distill_cli.formats.detect import declared_preprocess
 
 # Settings of a run that mean nothing for evaluating its coreset, or that name the run's output.
 NOT_INHERITED = ("evaluation", "out", "hydra", "progress", "checkpoint")
@@ -50,35 +51,60 @@ def task(composed: DictConfig) -> float:
 
 
 def with_run_settings(arguments: Iterable[str]) -> list[str]:
-    """Arguments with `coreset=PATH` spelled coreset.path=, and the run's own settings before them.
+    """Arguments with `coreset=PATH` spelled coreset.path=, and the coreset's own settings before
+    them.
 
-    A run folder brings its dataset, preprocessing and architecture along, as the command in its
-    result.json says; what is typed wins.
+    A run folder or an export brings its dataset, preprocessing and architecture along, as the
+    recorded command says; a foreign file the preprocessing that its format or name says. What is
+    typed wins, except that another preprocessing than a foreign file's needs coreset.force=true
+    (a run's is compared with its record later). Raises UserError.
     """
     typed = []
-    path = None
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        if equals and key in ("coreset", "coreset.path"):
-            path = value.strip("'\"")
-            argument = argument if key == "coreset.path" else as_override("coreset.path", value)
+        if equals and key == "coreset":
+            argument = as_override("coreset.path", value.strip("'\""))
         typed.append(argument)
-    if path is None:
+    given = {item.partition("=")[0].lstrip("+~"): item.partition("=")[2] for item in typed}
+    if "coreset.path" not in given:
         if any(flag in typed for flag in ("--help", "-h", "--cfg", "-c", "--info")):
             return typed
-        raise UserError("coreset: missing; give coreset=<run folder or npz file>")
-    keys = {item.partition("=")[0].lstrip("+~") for item in typed}
-    return [*(item for item in recorded(Path(path)) if item.partition("=")[0] not in keys), *typed]
+        raise UserError("coreset: missing; give coreset=<run folder or coreset file>")
+    path = Path(given["coreset.path"].strip("'\"").replace("\\'", "'")).expanduser()
+    own = recorded(path)
+    if not own and path.exists():
+        own = declared(path, given)
+    # Another preprocessing replaces all of the coreset's, not just the keys that are typed.
+    whole = "preprocess" in given
+    kept = [item for item in own if not (whole and item.startswith("preprocess"))]
+    return [*(item for item in kept if item.partition("=")[0] not in given), *typed]
+
+
+def declared(path: Path, given: Mapping[str, str]) -> list[str]:
+    """Preprocessing overrides that a foreign file's format or name stands for.
+
+    Raises UserError where the typed ones contradict them and coreset.force is not true.
+    """
+    format = given.get("coreset.format", "auto")
+    if format not in ("auto", *FORMATS):
+        return []  # reported with the choices when the coreset is read
+    said = declared_preprocess(path, format, given.get("dataset"))
+    for item in said:
+        key, _, value = item.partition("=")
+        typed = given.get(key, value).strip("'\"").replace(" ", "")
+        if typed.lower() != value and given.get("coreset.force", "").lower() != "true":
+            raise UserError(
+                f"coreset={path}: by its format or name it was made with {' '.join(said)}; "
+                f"{key}={typed} contradicts that; leave preprocess out, or give coreset.force=true"
+            )
+    return said
 
 
 def recorded(path: Path) -> list[str]:
     """Overrides of the command that made a coreset, without those that are its own business."""
-    for folder in (path, path.parent, path.parent.parent):
-        result = read_json(folder.expanduser() / "result.json")
-        if isinstance(result, dict) and "command" in result:
-            overrides = shlex.split(result["command"])[1:]
-            return [o for o in overrides if o.split("=")[0].split(".")[0] not in NOT_INHERITED]
-    return []
+    command = record(path).get("command")
+    overrides = shlex.split(command)[1:] if isinstance(command, str) else []
+    return [item for item in overrides if item.split("=")[0].split(".")[0] not in NOT_INHERITED]
 
 
 if __name__ == "__main__":

@@ -1,37 +1,62 @@
-"""Reading and writing coresets as npz files that need nothing but NumPy."""
+"""Coreset files: our own npz, and reading any known format through distill_cli.formats.
+
+Imports no jax before a coreset is made: the command line looks at files before it starts.
+"""
 
 import hashlib
+import importlib
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from distill_cli.core.files import write_npz
-from distill_cli.core.types import Coreset
+from distill_cli.core.files import read_json, write_npz
 from distill_cli.errors import UserError, choice_error
 
-FORMATS = ("auto", "distill", "rfad")
-REQUIRED = {"distill": ("images", "labels", "log_temperature"), "rfad": ("images", "labels")}
+if TYPE_CHECKING:
+    from distill_cli.core.types import Coreset
+
+# Each is a module distill_cli.formats.<name> with `read(path, index) -> CoresetFile`.
+FORMATS = (
+    "distill", "rfad", "kip", "frepo", "dc", "mtt", "npz", "safetensors", "torch", "image_folder",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class CoresetFile:
     """A coreset as it was found: arrays on the host, class names and ridge where recorded.
 
-    ridge is relative to trace(K_ss)/n, None where the file does not say.
+    ridge is relative to trace(K_ss)/n, None where the file does not say. path: the file, or the
+    folder of an image_folder. pixels: images are raw pixels in [0, 1], still to be preprocessed;
+    otherwise they are in preprocessed space. note: what was chosen among several contents.
     """
 
-    coreset: Coreset
+    coreset: "Coreset"
     class_names: tuple[str, ...] | None
     ridge: float | None
     path: Path
+    format: str = "distill"
+    pixels: bool = False
+    note: str = ""
+
+    @property
+    def folder(self) -> Path:
+        """The folder that it lies in, or that it is."""
+        return self.path if self.path.is_dir() else self.path.parent
+
+    @property
+    def transform(self) -> Path | None:
+        """The preprocess.npz that belongs to it; None where there is none."""
+        places = [self.folder, self.folder.parent] if self.format == "distill" else [self.folder]
+        files = (place / "preprocess.npz" for place in places)
+        return next((file for file in files if file.is_file()), None)
 
 
 def save_coreset(
-    path: Path, coreset: Coreset, class_names: Sequence[str], ridge: float | None
+    path: Path, coreset: "Coreset", class_names: Sequence[str], ridge: float | None
 ) -> None:
     """Keys images (n, h, w, c) float32, labels (n, class) float32, log_temperature, class_names,
     and ridge where the method has one."""
@@ -46,26 +71,34 @@ def save_coreset(
     write_npz(path, arrays)
 
 
-def load_coreset(path: str | Path, format: str = "auto") -> CoresetFile:
-    """Read a run folder, a coreset folder, or an npz file.
+def load_coreset(path: str | Path, format: str = "auto", index: int = 0) -> CoresetFile:
+    """Read a run folder, a coreset folder or a coreset file, ours or another program's.
 
-    format distill: our own keys. rfad: the keys of the released RFAD files (images NCHW, labels,
-    k, jit; already preprocessed). auto: told apart by the keys. Raises UserError for a missing,
-    unreadable or malformed file; never unpickles.
+    format: one of FORMATS, or auto: told apart by name and content. index: which experiment of a
+    file that holds several (dc). Raises UserError for a missing, unreadable or malformed file;
+    nothing that a file contains is ever executed.
     """
-    if format not in FORMATS:
-        raise choice_error("coreset.format", format, FORMATS)
-    file = find(Path(path).expanduser())
-    arrays = read_arrays(file)
+    if format not in ("auto", *FORMATS):
+        raise choice_error("coreset.format", format, ("auto", *FORMATS))
+    place = Path(path).expanduser()
     if format == "auto":
-        format = "rfad" if "k" in arrays and "log_temperature" not in arrays else "distill"
-    missing = [key for key in REQUIRED[format] if key not in arrays]
-    if missing:
-        raise UserError(
-            f"coreset={file}: format {format} needs the keys {', '.join(REQUIRED[format])}; "
-            f"missing {', '.join(missing)}, found {', '.join(sorted(arrays)) or 'none'}"
-        )
-    images, labels = arrays["images"], arrays["labels"]
+        format = importlib.import_module("distill_cli.formats.detect").detect(place)
+    if index and format != "dc":
+        raise UserError(f"coreset.index={index}: format {format} holds one coreset only")
+    if not place.exists():
+        raise UserError(f"coreset={place}: no such file or folder")
+    return importlib.import_module(f"distill_cli.formats.{format}").read(place, index)
+
+
+def checked(
+    file: Path, format: str, images: np.ndarray, labels: np.ndarray, *,
+    log_temperature: float = 0.0, ridge: float | None = None,
+    class_names: Sequence[Any] | None = None, pixels: bool = False, note: str = "",
+) -> CoresetFile:  # fmt: skip
+    """A CoresetFile of images (n, h, w, c) and soft labels (n, class), both floats and finite.
+
+    Raises UserError that names the file otherwise.
+    """
     for key, array, axes in (("images", images, 4), ("labels", labels, 2)):
         if array.ndim != axes or not np.issubdtype(array.dtype, np.floating):
             raise UserError(
@@ -76,28 +109,65 @@ def load_coreset(path: str | Path, format: str = "auto") -> CoresetFile:
             raise UserError(f"coreset={file}: {key} contains NaN or infinite values")
     if len(images) != len(labels) or not len(images):
         raise UserError(f"coreset={file}: {len(images)} images but {len(labels)} labels")
-    if format == "rfad":
-        images = images.transpose(0, 2, 3, 1)
-    k = scalar(file, arrays, "k" if format == "rfad" else "log_temperature", 0.0)
-    ridge = scalar(file, arrays, "jit" if format == "rfad" else "ridge", None)
-    names = arrays.get("class_names")
+    from distill_cli.core.types import Coreset
+
+    numbers = {"log_temperature": log_temperature, "ridge": 0.0 if ridge is None else ridge}
+    numbers = {key: np.asarray(value) for key, value in numbers.items()}
+    temperature = scalar(file, numbers, "log_temperature", 0.0)
+    scalar(file, numbers, "ridge", 0.0)
     coreset = Coreset(
         np.ascontiguousarray(images, np.float32),
         np.asarray(labels, np.float32),
-        np.asarray(k, np.float64),
+        np.asarray(temperature, np.float64),
     )
-    return CoresetFile(coreset, None if names is None else tuple(map(str, names)), ridge, file)
+    names = None if class_names is None else tuple(map(str, class_names))
+    return CoresetFile(coreset, names, ridge, file, format, pixels, note)
 
 
-def find(path: Path) -> Path:
-    """The npz file that a path stands for."""
-    candidates = [path, path / "coreset" / "coreset.npz", path / "coreset.npz"]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    if path.is_dir():
-        raise UserError(f"coreset={path}: no coreset/coreset.npz in it; is the run finished?")
-    raise UserError(f"coreset={path}: no such file or folder")
+def record(place: Path) -> dict[str, Any]:
+    """result.json of the run, or manifest.json of the export, that a path belongs to; else {}.
+
+    place: the run folder, or anything up to three levels below it (coreset/steps/<step>.npz).
+    """
+    for folder in (place, *list(place.parents)[:3]):
+        for name in ("result.json", "manifest.json"):
+            found = read_json(folder / name)
+            if isinstance(found, dict) and "command" in found:
+                return found
+    return {}
+
+
+def centred_targets(file: Path, labels: np.ndarray, classes: int | None = None) -> np.ndarray:
+    """Labels as regression targets (n, class) float32.
+
+    Integers (n,) become one-hot minus 1/classes (classes: the largest label + 1 unless given);
+    two-dimensional floats stay as they are.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and np.issubdtype(labels.dtype, np.floating):
+        return labels.astype(np.float32)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer) or not labels.size:
+        raise UserError(
+            f"coreset={file}: labels must be integers (n,) or floats (n, classes), found "
+            f"{labels.dtype} {labels.shape}"
+        )
+    count = int(labels.max()) + 1 if classes is None else classes
+    if labels.min() < 0 or count < 2 or labels.max() >= count or count > 100_000:
+        raise UserError(
+            f"coreset={file}: integer labels run from {labels.min()} to {labels.max()}; expected "
+            "0 to classes - 1, at least two classes"
+        )
+    return np.eye(count, dtype=np.float32)[labels] - np.float32(1.0 / count)
+
+
+def require(file: Path, format: str, arrays: dict[str, np.ndarray], keys: Sequence[str]) -> None:
+    """UserError unless all keys are there."""
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        raise UserError(
+            f"coreset={file}: format {format} needs the keys {', '.join(keys)}; "
+            f"missing {', '.join(missing)}, found {', '.join(sorted(arrays)) or 'none'}"
+        )
 
 
 def read_arrays(file: Path) -> dict[str, np.ndarray]:
@@ -130,5 +200,10 @@ def scalar(file: Path, arrays: dict[str, np.ndarray], key: str, default: Any) ->
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """Hex digest of a file; of a folder's names and files together, in sorted order."""
+    if not path.is_dir():
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    total = hashlib.sha256()
+    for file in sorted(item for item in path.rglob("*") if item.is_file()):
+        total.update(f"{file.relative_to(path).as_posix()}\0{sha256(file)}\n".encode())
+    return total.hexdigest()

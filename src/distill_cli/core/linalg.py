@@ -28,6 +28,19 @@ def krr_solve(
     return jax.scipy.linalg.cho_solve(factor, y_s.astype(jnp.float64))
 
 
+def leave_one_out(
+    k_ss: Float[Array, "n n"], y_s: Float[Array, "n class"], reg: float
+) -> Float[Array, "n class"]:
+    """y_i - f_{-i}(x_i): residual at each support point of the regression on all the others.
+
+    With R = K_ss + reg trace(K_ss)/n I (its ridge kept as it is): (R^-1 y)_i / (R^-1)_ii, float64
+    (Rasmussen & Williams 2006, eq. 5.12).
+    """
+    eye = jnp.eye(k_ss.shape[0], dtype=jnp.float64)
+    inverse = krr_solve(k_ss, eye, reg)
+    return inverse @ y_s.astype(jnp.float64) / jnp.diag(inverse)[:, None]
+
+
 def krr_predict(
     k_ts: Float[Array, "m n"], alpha: Float[Array, "n class"]
 ) -> Float[Array, "m class"]:

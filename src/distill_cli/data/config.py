@@ -26,6 +26,11 @@ class DatasetConfig:
     limit_train, limit_test: keep about this many images, spread evenly over the classes; for tries.
     zca, per_image, channel_mean, channel_std: what the dataset's published preprocessing needs;
         `preprocess=rfad` reads them (PreprocessConfig says what they mean).
+    corrupt: none, redundant, long_tail or label_noise, of the training split (data/corrupt.py).
+    corrupt_seed: of its random choices; redundant: of corrupt_distinct images corrupt_copied are
+        repeated corrupt_copies times more, with noise of corrupt_noise times the brightest value;
+        long_tail: largest over smallest class, corrupt_imbalance; label_noise: corrupt_share of the
+        labels are wrong.
     """
 
     name: str = "digits"
@@ -50,6 +55,14 @@ class DatasetConfig:
     per_image: bool = False
     channel_mean: tuple[float, ...] | None = None
     channel_std: tuple[float, ...] | None = None
+    corrupt: str = "none"
+    corrupt_seed: int = 0
+    corrupt_distinct: int = 2000
+    corrupt_copied: int = 50
+    corrupt_copies: int = 160
+    corrupt_noise: float = 0.01
+    corrupt_imbalance: float = 100.0
+    corrupt_share: float = 0.2
 
     def __post_init__(self) -> None:
         _freeze(self, "class_names", "channel_mean", "channel_std")
@@ -59,9 +72,10 @@ class DatasetConfig:
 class PreprocessConfig:
     """How raw pixels become what the kernel sees: `configs/preprocess/<name>.yaml`.
 
-    name: rfad or none; a label, the fields below decide what is done.
+    name: rfad, kip, frepo, dc or none; a label, the fields below decide what is done.
     standardize: per channel (x - mean) / deviation on [0, 1] pixels, fitted on the training images.
     mean, std: constants per channel in place of fitted ones (CelebA).
+    pixel_mean: take away the mean of every pixel instead of every channel (FRePo, with zca).
     per_image: then remove each image's mean over (h, w, c) and divide by its L2 norm.
     zca: then whiten with a = zca * trace(Cov) / d added to the covariance; null: no whitening.
     """
@@ -70,6 +84,7 @@ class PreprocessConfig:
     standardize: bool = True
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    pixel_mean: bool = False
     per_image: bool = False
     zca: float | None = None
 

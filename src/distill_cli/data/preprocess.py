@@ -1,7 +1,8 @@
 """Preprocessing: fit on the raw training images, apply, invert, save and load.
 
-    x = (pixel / pixel_max - mean) / std                per channel
-    x = (x - mean_hwc(x)) / ||x - mean_hwc(x)||         only with per_image (SVHN)
+    x = (pixel / pixel_max - mean) / std                per channel; with pixel_mean (FRePo) the
+                                                        mean is that of every pixel
+    x = (x - mean_hwc(x)) / ||x - mean_hwc(x)||         only with per_image (SVHN, KIP)
     x = x W,  W = U diag(s)^(-1/2) U^T                  only with zca; x flattened as (h, w, c)
 
 mean, std per channel of the training images; U, s eigenvectors and eigenvalues of Cov + a I with
@@ -20,20 +21,21 @@ import numpy as np
 from distill_cli.core.files import write_npz
 from distill_cli.data.cache import Arrays, cache_key, cached
 from distill_cli.data.config import PreprocessConfig
-from distill_cli.data.zca import channel_moments, chunks, covariance, whitening
+from distill_cli.data.zca import channel_moments, chunks, covariance, pixel_moments, whitening
 from distill_cli.errors import UserError, choice_error
 
 if TYPE_CHECKING:
     from distill_cli.core.types import Dataset
 
-FAMILIES = ("none", "rfad")
+FAMILIES = ("none", "rfad", "kip", "frepo", "dc")
 NO_CONTRAST = 1e-4  # an image whose norm is below this after mean removal is left at zero
 
 
 class PreprocessArrays(NamedTuple):
     """The numbers of the transform as a pytree, to be passed to a jitted function as an argument.
 
-    mean, std (c,) and whiten (d, d) or None, float32; pixel_max scalar; per_image: 0. or 1.
+    mean (c,) or (h, w, c), std (c,) and whiten (d, d) or None, float32; pixel_max scalar;
+    per_image: 0. or 1.
     """
 
     pixel_max: Any
@@ -47,7 +49,8 @@ class PreprocessArrays(NamedTuple):
 class Preprocess:
     """A fitted preprocessing. All arrays are NumPy.
 
-    pixel_max: raw value of full brightness. mean, std: (c,) float64, on [0, 1] pixels.
+    pixel_max: raw value of full brightness. mean: (c,) or (h, w, c), std: (c,), float64, on
+        [0, 1] pixels.
     zca_vectors: eigenvectors U (d, d) float32, zca_values: eigenvalues s (d,) float64 of
         Cov + a I; both None without.
     """
@@ -126,7 +129,7 @@ def apply(arrays: PreprocessArrays, images: Any) -> Any:
     from jax.lax import Precision
 
     x = jnp.asarray(images).astype(jnp.float32)
-    mean, std = (jnp.reshape(part, (1, 1, 1, -1)) for part in (arrays.mean, arrays.std))
+    mean, std = (jnp.broadcast_to(part, x.shape[1:])[None] for part in (arrays.mean, arrays.std))
     x = (x / arrays.pixel_max - mean) / std
     centred = x - jnp.mean(x, axis=(1, 2, 3), keepdims=True)
     norm = jnp.sqrt(jnp.sum(centred**2, axis=(1, 2, 3), keepdims=True))
@@ -151,6 +154,8 @@ def fit(config: PreprocessConfig, images: np.ndarray, pixel_max: float) -> Prepr
             mean, std = np.asarray(config.mean, np.float64), np.asarray(config.std, np.float64)
         else:
             mean, std = channel_moments(images, pixel_max)
+        if config.pixel_mean:
+            mean = pixel_moments(images, pixel_max)
     plain = Preprocess(float(pixel_max), mean, std, config.per_image)
     if config.zca is None:
         return plain

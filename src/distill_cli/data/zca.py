@@ -30,6 +30,14 @@ def channel_moments(images: np.ndarray, pixel_max: float) -> tuple[np.ndarray, n
     return mean, np.where(std < FLAT, 1.0, std)
 
 
+def pixel_moments(images: np.ndarray, pixel_max: float) -> np.ndarray:
+    """Mean image (h, w, c) over n, float64, pixels scaled to [0, 1]."""
+    total = np.zeros(images.shape[1:])
+    for chunk in chunks(images):
+        total += chunk.sum(axis=0, dtype=np.float64)
+    return total / (len(images) * pixel_max)
+
+
 def covariance(batches: Iterator[np.ndarray], dimension: int) -> np.ndarray:
     """X^T X / n in float64 (d, d) from float32 batches (b, d); the per-pixel mean is not removed.
 

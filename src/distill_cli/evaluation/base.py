@@ -34,26 +34,31 @@ class Problem:
     engine: str = "auto"
     limit: int | None = None
     report: Report = lambda what, fraction: None
-    _grams: dict[int, tuple[Coreset, dict[str, Any], float]] = field(default_factory=dict)
+    _grams: dict[tuple[int, str], tuple[Coreset, dict[str, Any], float]] = field(
+        default_factory=dict
+    )
 
-    def grams(self, coreset: Coreset) -> tuple[dict[str, Any], float]:
-        """({kernel: (K_ss, K_ts)}, seconds) of a coreset, computed once for all protocols."""
+    def grams(self, coreset: Coreset, images: str = "test") -> tuple[dict[str, Any], float]:
+        """({kernel: K(images, S)}, seconds), computed once for all protocols.
+
+        images: test, valid, or coreset for K_ss.
+        """
         import time
 
-        if id(coreset) not in self._grams:
+        key = (id(coreset), images)
+        if key not in self._grams:
             start = time.monotonic()
-            options: dict[str, Any] = {"get": self.kernels, "engine": self.engine}
-            images = np.asarray(coreset.images, np.float32)
-            test = self.test[0][: self.limit]
-            k_ss = gram(self.architecture, images, **options)
-            k_ts = gram(
-                self.architecture, test, images, **options,
-                progress=lambda done, total: self.report("exact kernels", done / total),
+            support = np.asarray(coreset.images, np.float32)
+            other = {"test": self.test[0][: self.limit], "valid": self.valid[0], "coreset": None}
+            what = f"exact kernels, {images} images"
+            pair = (support, None) if images == "coreset" else (other[images], support)
+            found = gram(
+                self.architecture, *pair, get=self.kernels, engine=self.engine,
+                progress=lambda done, total: self.report(what, done / total),
             )  # fmt: skip
-            both = {name: (k_ss[name], k_ts[name]) for name in self.kernels}
-            self._grams[id(coreset)] = (coreset, both, time.monotonic() - start)
-        _, both, seconds = self._grams[id(coreset)]
-        return both, seconds
+            self._grams[key] = (coreset, found, time.monotonic() - start)
+        _, found, seconds = self._grams[key]
+        return found, seconds
 
 
 def evaluate(name: str, config: Any, coreset: Coreset, problem: Problem) -> Metric:

@@ -1,0 +1,3 @@
+"""Kernels: random features, exact NNGP and NTK."""
+
+EXACT_KERNELS = ("nngp", "ntk")

@@ -65,6 +65,13 @@ class Distiller(Protocol[State]):
         ...
 
 
+def steps_of(distiller: Distiller[Any], wanted: int, images: int, batch: int) -> int:
+    """Steps that a run makes: `wanted`, or what the method says where it knows better (an optional
+    attribute `steps(wanted, images, batch)`, for methods that end by themselves)."""
+    own = getattr(distiller, "steps", None)
+    return wanted if own is None else own(wanted, images, batch)
+
+
 def make_distiller(setting: Setting) -> Distiller[Any]:
     """The method named in the configuration."""
     import importlib

@@ -23,7 +23,7 @@ from distill_cli.core.types import Batch, Coreset
 from distill_cli.kernels.random_features import RandomFeatureKernel
 
 Featurise = Callable[[Array], Array]
-Gram = Callable[[Array, Array], Array]
+Gram = Callable[..., Array]
 
 
 def krr_value_and_grad(
@@ -78,6 +78,23 @@ def krr_value_and_grad(
     return info, Coreset(d_images, d_labels, d_k)
 
 
+def kernel_value_and_grad(
+    gram: Gram, coreset: Coreset, batch: Batch, *, loss: Loss, reg: float
+) -> tuple[dict[str, Float[Array, ""]], Coreset]:
+    """krr_value_and_grad for an exact kernel gram(x1, x2=None) of images, which bounds its memory
+    by itself."""
+    return krr_value_and_grad(
+        lambda x: x, symmetric(gram), coreset, batch,
+        loss=loss, reg=reg, micro=batch.labels.shape[0],
+    )  # fmt: skip
+
+
+def symmetric(gram: Gram) -> Gram:
+    """Let gram know, by leaving the second argument out, when both are one and the same array, so
+    that the diagonal is each image with itself."""
+    return lambda a, b: gram(a) if a is b else gram(a, b)
+
+
 def split_micro(batch: Batch, micro: int) -> Batch:
     """Reshape a batch to (pieces, micro, ...); what is missing in the last piece has weight 0."""
     n = batch.labels.shape[0]
@@ -111,6 +128,20 @@ def feature_validator(
         return krr_score(phi_t, labels, phi_s, coreset, gram=kernel.gram, loss=loss, reg=reg)
 
     return partial(score, networks, phi_t, labels)
+
+
+def kernel_score(
+    gram: Gram, images: Array, labels: Array, *, loss: Loss, reg: float
+) -> Callable[[Coreset], dict[str, Float[Array, ""]]]:
+    """A scorer of coresets on fixed images with an exact kernel gram(x1, x2=None)."""
+
+    @jax.jit
+    def score(images: Array, labels: Array, coreset: Coreset) -> dict[str, Array]:
+        return krr_score(
+            images, labels, coreset.images, coreset, gram=symmetric(gram), loss=loss, reg=reg
+        )
+
+    return partial(score, images, labels)
 
 
 def krr_score(

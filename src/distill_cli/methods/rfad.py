@@ -31,6 +31,7 @@ from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
 from distill_cli.kernels.random_features import RandomFeatureKernel
 from distill_cli.methods.base import Info, Setting, Validator
+from distill_cli.methods.corruption import Frozen, check_corruption, freeze, put_back
 from distill_cli.methods.krr import feature_validator, krr_value_and_grad
 
 
@@ -75,7 +76,7 @@ class State(NamedTuple):
 
     params: dict[str, Array]
     optimiser: Any
-    frozen: tuple[Array, Array] | None
+    frozen: Frozen
 
 
 def adabelief(rate: float) -> optax.GradientTransformation:
@@ -117,22 +118,15 @@ class RFAD:
             "labels": coreset.labels,
             "log_temperature": coreset.log_temperature.astype(jnp.float64),
         }
-        frozen = None
-        if self.config.corruption > 0:
-            draw = jax.random.uniform(key, coreset.images.shape, jnp.float32)
-            # A copy, because the loop donates the state and one buffer cannot be given twice.
-            frozen = (jnp.array(coreset.images, copy=True), draw < self.config.corruption)
+        frozen = freeze(key, coreset.images, self.config.corruption)
         return State(params, self.optimiser.init(params), frozen)
 
-    def images(self, params: dict[str, Array], frozen: tuple[Array, Array] | None) -> Array:
+    def images(self, params: dict[str, Array], frozen: Frozen) -> Array:
         """Z = X_S M, with the masked pixels put back to their initial values (section 7)."""
         x_s = params["images"]
         if self.config.transform:
             x_s = (x_s.reshape(x_s.shape[0], -1) @ params["transform"]).reshape(x_s.shape)
-        if frozen is None:
-            return x_s
-        initial, mask = frozen
-        return jnp.where(mask, initial, x_s)
+        return put_back(x_s, frozen)
 
     def coreset(self, state: State) -> Coreset:
         images = self.images(state.params, state.frozen)
@@ -191,11 +185,7 @@ def make(setting: Setting) -> RFAD:
     config = setting.config
     if config.kernel.name != "random_features":
         raise UserError(f"kernel={config.kernel.name}: method=rfad needs kernel=random_features")
-    if config.method.corruption > 0 and setting.whitened:
-        raise UserError(
-            f"method.corruption={config.method.corruption}: frozen pixels mean nothing in whitened "
-            "space; add preprocess.zca=null"
-        )
+    check_corruption(setting)
     kernel = RandomFeatureKernel(setting.architecture, setting.image_shape, config.kernel.networks)
     return RFAD(
         config.method, kernel, config.loss, config.labels == "learned", setting.micro,

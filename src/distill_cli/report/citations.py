@@ -16,6 +16,8 @@ _METHODS = {
     "frepo": ["zhou2022frepo"],
     "dc": ["zhao2021dc"],
     "dsa": ["zhao2021dsa"],
+    "dm": ["zhao2023dm"],
+    "label_solve": ["nguyen2021kip", "nguyen2021infinitely"],
 }
 _DATASETS = {
     "mnist": ["lecun1998mnist"],
@@ -35,6 +37,7 @@ _REASONS = {
     "zhou2022frepo": "the FRePo method",
     "zhao2021dc": "the DC method",
     "zhao2021dsa": "the DSA method",
+    "zhao2023dm": "the DM method",
     "novak2020neural": "the closed form of the infinite-width kernels",
     "zhuang2020adabelief": "the AdaBelief optimiser",
     "jax2018github": "the array library",
@@ -64,7 +67,8 @@ def cited(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     keys = list(_METHODS.get(method, []))
     if "krr_ntk" in protocols:
         keys += ["nguyen2021kip", "nguyen2021infinitely"]
-    if method in ("rfad", "kip") or protocols & {"krr_nngp", "krr_ntk"}:
+    keys += [key for name in ("frepo", "dc", "dsa") if name in protocols for key in _METHODS[name]]
+    if method in ("rfad", "kip", "label_solve") or protocols & {"krr_nngp", "krr_ntk"}:
         keys.append("novak2020neural")
     if _optimiser(result) == "adabelief" or (method == "rfad" and not _optimiser(result)):
         keys.append("zhuang2020adabelief")  # RFAD's own optimiser

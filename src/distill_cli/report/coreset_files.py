@@ -44,11 +44,17 @@ def transform_steps(transform: Mapping[str, Any]) -> list[str]:
     if "pixel_max" in transform:
         steps.append(f"Pixels are divided by {float(transform['pixel_max']):g}, to [0, 1].")
     if "mean" in transform:
-        mean, std = (_numbers(transform.get(key)) for key in ("mean", "std"))
-        steps.append(
-            f"Each channel is standardised with the training set's mean ({mean}) "
-            f"and deviation ({std})."
-        )
+        std = _numbers(transform.get("std"))
+        if np.ndim(transform["mean"]) == 3:
+            steps.append(
+                "The training set's mean image is taken away and each channel divided by its "
+                f"deviation ({std})."
+            )
+        else:
+            steps.append(
+                f"Each channel is standardised with the training set's mean "
+                f"({_numbers(transform['mean'])}) and deviation ({std})."
+            )
     if bool(transform.get("per_image", False)):
         steps.append("Each image loses its own mean and is scaled to unit Euclidean length.")
     if "zca_vectors" in transform:
@@ -66,7 +72,8 @@ def transform_formula(transform: Mapping[str, Any]) -> list[str]:
     lines = []
     if "mean" in transform:
         scaled = "pixel / pixel_max" if "pixel_max" in transform else "pixel"
-        lines.append((f"x = ({scaled} - mean) / std", "per channel"))
+        where = "per pixel" if np.ndim(transform["mean"]) == 3 else "per channel"
+        lines.append((f"x = ({scaled} - mean) / std", where))
     elif "pixel_max" in transform:
         lines.append(("x = pixel / pixel_max", ""))
     if bool(transform.get("per_image", False)):

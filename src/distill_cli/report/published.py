@@ -1,8 +1,8 @@
 """Published figures to stand beside one's own: published.json, looked up by cell.
 
-A figure is given only for a run of the same method, data set, images per class, kind of labels and
-test protocol: two protocols on one coreset differ by several points, so anything looser would
-compare unlike things. `published_cell` lists the neighbours, each with its protocol.
+A figure is given only for a run of the same method, data set, images per class, kind of labels,
+kernel network and test protocol: two protocols on one coreset differ by several points, so
+anything looser would compare unlike things. `published_cell` lists the neighbours, each with its protocol.
 """
 
 import json
@@ -26,15 +26,17 @@ class Published(NamedTuple):
     ipc: int
     labels: str
     mean: float
-    spread: float
+    spread: float | None
     protocol: str
     n: int | None
     source: str
     note: str
+    architecture: str | None = None  # of the kernel; None: not compared
 
     def text(self) -> str:
-        """ "73.1 ± 0.1 %"."""
-        return f"{self.mean:.1f} ± {self.spread:.1f} %"
+        """ "73.1 ± 0.1 %", or "53.6 %" where the source gives no spread."""
+        spread = "" if self.spread is None else f" ± {self.spread:.1f}"
+        return f"{self.mean:.1f}{spread} %"
 
 
 @cache
@@ -44,25 +46,51 @@ def table() -> tuple[Published, ...]:
     data = json.loads(text)
     found: list[Published] = []
     for source in data["sources"]:
-        columns = [(c["method"], c["labels"], c["protocol"]) for c in source["columns"]]
         for dataset, ipc, *cells in source["rows"]:
-            for (method, labels, protocol), (mean, spread) in zip(columns, cells, strict=True):
-                about = (source["n"].get(method), source["source"], source["notes"][method])
+            for column, cell in zip(source["columns"], cells, strict=True):
+                if cell is None:
+                    continue
+                method, (mean, spread) = column["method"], cell
                 found.append(
-                    Published(method, dataset, ipc, labels, mean, spread, protocol, *about)
-                )
+                    Published(
+                        method, dataset, ipc, column["labels"], mean, spread, column["protocol"],
+                        source["n"].get(method), source["source"], source["notes"][method],
+                        column.get("architecture"),
+                    )
+                )  # fmt: skip
     return tuple(found)
 
 
 def published(
-    method: object, dataset: object, ipc: object, labels: object, protocol: object
+    method: object,
+    dataset: object,
+    ipc: object,
+    labels: object,
+    protocol: object,
+    architecture: str | None = None,
 ) -> Published | None:
-    """The published figure of exactly this setting, or None where none is known."""
+    """The published figure of exactly this setting, or None where none is known.
+
+    architecture: the name of the run's kernel network (`architecture_name`); None: any.
+    """
     wanted = (str(method), str(labels), protocol_key(protocol))
     for row in published_cell(dataset, ipc):
-        if (row.method, row.labels, row.protocol) == wanted:
+        alike = None in (row.architecture, architecture) or row.architecture == architecture
+        if (row.method, row.labels, row.protocol) == wanted and alike:
             return row
     return None
+
+
+def architecture_name(result: Mapping[str, Any]) -> str | None:
+    """convnet3, kip_convnet (convolutions 2, 1, 1), fully_connected1, ...; None if not recorded."""
+    try:
+        found = result["config"]["architecture"]
+        name, depth, convs = found["name"], found["depth"], found.get("convs")
+    except (KeyError, TypeError, AttributeError):
+        return None
+    if name == "convnet" and convs and set(convs) != {1}:
+        return "kip_convnet" if list(convs) == [2, 1, 1] else "convnet" + "-".join(map(str, convs))
+    return f"{name}{depth}"
 
 
 def published_cell(dataset: object, ipc: object) -> list[Published]:
@@ -74,7 +102,8 @@ def published_cell(dataset: object, ipc: object) -> list[Published]:
 def published_for(result: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Published | None:
     """The published figure for one evaluation of a run."""
     method, dataset, ipc, labels = (result.get(k) for k in ("method", "dataset", "ipc", "labels"))
-    return published(method, dataset, ipc, labels, evaluation.get("protocol"))
+    network = architecture_name(result)
+    return published(method, dataset, ipc, labels, evaluation.get("protocol"), network)
 
 
 def headline(result: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -42,7 +42,7 @@ def stats(result: Mapping[str, Any]) -> str:
         parts.append(
             '<div class="card stat"><div class="what">'
             f"Published, {words.method_title(known.method)}</div>"
-            f'<div class="big">{_big(known.mean / 100, known.spread / 100, 1)}</div>'
+            f'<div class="big">{_big(known.mean / 100, fraction(known.spread), 1)}</div>'
             f'<div class="what">{protocol}</div></div>'
         )
     return f'<div class="stats">{"".join(parts)}</div>{_setting(known, main)}'
@@ -65,6 +65,11 @@ def _setting(known: Published | None, evaluation: Mapping[str, Any]) -> str:
     return f'<p class="note">{escape(text)}</p>'
 
 
+def fraction(percent: float | None) -> float | None:
+    """Percent as a fraction; None stays."""
+    return None if percent is None else percent / 100
+
+
 def _big(accuracy: object, spread: object = None, digits: int = 2) -> str:
     head, sign, tail = words.percent(accuracy, spread, digits).partition(" ± ")
     return f"{head} <small>{sign.strip()} {tail}</small>" if sign else head
@@ -78,7 +83,7 @@ def bars(result: Mapping[str, Any]) -> str:
         rows = [
             ("", "Random real images", baseline(e).get("accuracy"), baseline(e).get("std"), 2),
             (" ours", "Distilled coreset", e.get("accuracy"), e.get("std"), 2),
-            (" pub", "Published", known and known.mean / 100, known and known.spread / 100, 1),
+            (" pub", "Published", known and known.mean / 100, known and fraction(known.spread), 1),
         ]
         drawn = [
             f'<div class="bar"><span>{name}</span><div class="track" aria-hidden="true"><div '

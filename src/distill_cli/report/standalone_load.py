@@ -125,7 +125,7 @@ def _four_axes(images: np.ndarray, p: dict[str, Any]) -> np.ndarray:
     images = np.asarray(images)
     if images.ndim == 3:  # greyscale files often come without a channel axis
         images = images[..., None]
-    channels = np.size(p.get("mean", 0.0))
+    channels = np.size(p.get("std", 1.0))
     if images.ndim != 4 or (channels > 1 and images.shape[-1] != channels):
         raise ValueError(f"images must be (n, height, width, {channels}), not {images.shape}")
     return images

@@ -32,11 +32,17 @@ _METHODS = {
     "frepo": "FRePo",
     "dc": "DC",
     "dsa": "DSA",
+    "dm": "DM",
+    "label_solve": "Label Solve",
 }
 _PROTOCOLS = {
     "krr_nngp": "Kernel regression, exact NNGP",
     "krr_ntk": "Kernel regression, exact NTK",
     "network": "Network of finite width",
+    "frepo": "FRePo's protocol: networks trained on the coreset",
+    "dc": "DC's protocol: networks trained without augmentation",
+    "dsa": "DSA's protocol: networks trained with siamese augmentation",
+    "kip_finite": "KIP's protocol: one wide network trained on the coreset",
 }
 
 

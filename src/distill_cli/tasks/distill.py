@@ -17,7 +17,9 @@ from distill_cli.core.files import read_json, write_json
 from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
 from distill_cli.init.random import Config as RandomInit
-from distill_cli.methods.base import make_distiller
+from distill_cli.kernels import EXACT_KERNELS
+from distill_cli.kernels.exact_kernel import on_all_devices
+from distill_cli.methods.base import make_distiller, steps_of
 from distill_cli.report.terminal import summary
 from distill_cli.tasks.measure import evaluation_problem, initial_coreset, measure, pending
 from distill_cli.tasks.plan import device_name, plan
@@ -69,7 +71,7 @@ def run(job: Job) -> Result:
     if done is not None and not pending(job.config.evaluation, done["evaluations"]):
         say(job, f"finished before: {job.folder}\n{summary(done)}")
         return done | {"folder": str(job.folder)}
-    configure_jax()
+    configure_jax(job.config.kernel.name)
     watch = Stopwatch()
     with locked(job.folder), log_file(job.folder / "distill.log"), stop_requests() as stop:
         problem = load_problem(job.config)
@@ -108,8 +110,11 @@ def distil(job: Job, problem: Problem, start: Coreset, stop: StopRequest) -> loo
     """The training loop with everything it needs."""
     config = job.config
     distiller = make_distiller(problem.setting)
-    say(job, plan(problem, distiller, job.folder))
     labels = problem.dataset.train.labels[problem.train_rows]
+    batch = config.batch.size * config.batch.number
+    steps = steps_of(distiller, config.steps, len(labels), batch)
+    config = dataclasses.replace(config, steps=steps)
+    say(job, plan(problem, distiller, job.folder, steps))
     images = problem.train_images
     train = training_set(
         problem.preprocess,
@@ -117,15 +122,22 @@ def distil(job: Job, problem: Problem, start: Coreset, stop: StopRequest) -> loo
         None if images is None else images[problem.train_rows],
         labels,
     )
+    if config.kernel.name in EXACT_KERNELS:
+        train = on_all_devices(train)
     identity = Identity(__version__, job.digest, problem.dataset.fingerprint)
     checkpoints = Checkpoints(job.folder / "checkpoints", identity, config.checkpoint.keep)
     metrics = job.folder / "metrics.jsonl"
     valid_images, valid_labels = problem.valid
     progress = make_progress(config.progress, config.steps)
+    names, ridge = problem.dataset.class_names, getattr(config.method, "ridge", None)
+
+    def snapshot(step: int, coreset: Coreset) -> None:
+        save_coreset(job.folder / "coreset" / "steps" / f"{step:06d}.npz", coreset, names, ridge)
+
     try:
         return loop.run(
             config, distiller, start, train, (valid_images, valid_labels), checkpoints,
-            lambda resume_at: Tracker(metrics, resume_at), progress, stop,
+            lambda resume_at: Tracker(metrics, resume_at), progress, stop, snapshot,
         )  # fmt: skip
     finally:
         progress.close()

@@ -1,6 +1,7 @@
 """Running evaluation protocols on a coreset and its baseline, as rows of result.json."""
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +22,8 @@ def settings_of(name: str, evaluation: EvaluationConfig) -> dict[str, Any]:
     settings = dataclasses.asdict(evaluation.protocols[name])
     if name.startswith("krr_"):
         settings.update(limit=evaluation.limit, engine=evaluation.engine)
-    return {**settings, "baseline": evaluation.baseline}
+    # As JSON gives it back: tuples are lists there.
+    return json.loads(json.dumps({**settings, "baseline": evaluation.baseline}))
 
 
 def pending(evaluation: EvaluationConfig, rows: list[Row]) -> list[str]:

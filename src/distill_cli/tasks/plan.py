@@ -35,9 +35,12 @@ def expected_memory(problem: Problem, networks: int) -> float:
     feature = max(shape[0] >> blocks, 1) * max(shape[1] >> blocks, 1) * width
     raw = problem.dataset.train.images
     train = raw.size * 4 * 2 if fits_resident(raw) else raw.nbytes * 2
-    valid = len(problem.valid_rows) * 4 * (pixels + config.validation.networks * feature)
-    activations = 3 * min(problem.micro, 4096) * shape[0] * shape[1] * width * 4
-    features = 3 * (coreset + problem.micro) * networks * feature * 4
+    valid = len(problem.valid_rows) * 4 * pixels
+    activations = features = 0
+    if config.kernel.name == "random_features":
+        valid += len(problem.valid_rows) * 4 * config.validation.networks * feature
+        activations = 3 * min(problem.micro, 4096) * shape[0] * shape[1] * width * 4
+        features = 3 * (coreset + problem.micro) * networks * feature * 4
     batch = config.batch.size * config.batch.number * pixels * 4
     learned = 4 * coreset * pixels * 4
     if getattr(config.method, "transform", False):
@@ -45,8 +48,9 @@ def expected_memory(problem: Problem, networks: int) -> float:
     return train + valid + activations + features + batch + learned
 
 
-def plan(problem: Problem, distiller: Distiller, folder: Path) -> str:
-    """A short block: what runs, on what, how large, where the result goes."""
+def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> str:
+    """A short block: what runs, for at most how many steps, on what, how large, where the result
+    goes."""
     config, data = problem.config, problem.dataset
     height, width, channel = data.image_shape
     coreset = config.ipc * data.classes
@@ -54,15 +58,19 @@ def plan(problem: Problem, distiller: Distiller, folder: Path) -> str:
     size = min(config.batch.size, len(problem.train_rows))
     flops = distiller.flops(size * config.batch.number, coreset)
     memory = expected_memory(problem, networks) / GIGABYTE
+    kernel = f"exact {config.kernel.name} of {config.architecture.name}"
+    if config.kernel.name == "random_features":
+        kernel = (
+            f"{config.kernel.name}, {networks} x {config.architecture.name} of width "
+            f"{config.architecture.width}; micro {problem.micro}"
+        )
     lines = [
         f"{config.method.name} on {data.name}: {len(data.train.labels)} training images "
         f"{height}x{width}x{channel}, {data.classes} classes",
         f"  coreset  {coreset} images ({config.ipc} per class), labels {config.labels}, "
         f"init {config.init.name}, seed {config.seed}",
-        f"  kernel   {config.kernel.name}, {networks} x {config.architecture.name} of width "
-        f"{config.architecture.width}; batch {config.batch.number} x {size}, "
-        f"micro {problem.micro}; loss {config.loss}",
-        f"  steps    at most {config.steps}, {flops / 1e9:.3g} GFLOP each; patience "
+        f"  kernel   {kernel}; batch {config.batch.number} x {size}; loss {config.loss}",
+        f"  steps    at most {steps}, {flops / 1e9:.3g} GFLOP each; patience "
         f"{config.validation.patience}; validation on {len(problem.valid_rows)} training images",
         f"  measures {', '.join(config.evaluation.protocols) or 'nothing'}",
         f"  device   {device_name()}, about {memory:.1f} GB of memory",

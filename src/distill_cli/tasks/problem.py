@@ -1,6 +1,9 @@
 """From a configuration to everything a run works on: arrays, preprocessing, architecture."""
 
+import dataclasses
+import hashlib
 import importlib
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,15 +12,20 @@ import numpy as np
 
 from distill_cli.arch.layers import Architecture, feature_shape
 from distill_cli.config import Config
-from distill_cli.core.types import Dataset
+from distill_cli.core.types import Dataset, Split, one_hot_centred
+from distill_cli.data.corrupt import corrupt
 from distill_cli.data.preprocess import Preprocess, fit_dataset
 from distill_cli.data.sources import load_dataset
 from distill_cli.data.validation import official_validation_indices, validation_indices
 from distill_cli.errors import UserError
+from distill_cli.init.base import Request
+from distill_cli.init.features import FeatureConfig, Features
+from distill_cli.init.leverage import leverage
 from distill_cli.kernels.random_features import cache_sized_micro
 from distill_cli.methods.base import Setting
 from distill_cli.train.batches import fits_resident
 
+log = logging.getLogger(__name__)
 GPU_MICRO = 640  # images at a time on an accelerator: about 5 GB of activations at the full width
 
 
@@ -93,7 +101,7 @@ def load_problem(config: Config) -> Problem:
     """
     module = importlib.import_module(f"distill_cli.arch.{config.architecture.name}")
     architecture = module.build(config.architecture)
-    dataset = load_dataset(config.dataset)
+    dataset = corrupted(config, load_dataset(config.dataset))
     try:
         feature_shape(architecture, dataset.image_shape)
     except ValueError as error:
@@ -117,4 +125,51 @@ def load_problem(config: Config) -> Problem:
             f"{counts[smallest]} training images; ipc must be at most that"
         )
     preprocess = fit_dataset(config.preprocess, dataset, config.dataset.cache)
-    return Problem(config, dataset, preprocess, architecture, train_rows, valid_rows)
+    return pruned(Problem(config, dataset, preprocess, architecture, train_rows, valid_rows))
+
+
+def corrupted(config: Config, dataset: Dataset) -> Dataset:
+    """The dataset with its training split corrupted as dataset.corrupt says, and a fingerprint of
+    its own."""
+    images, labels = corrupt(config.dataset, *dataset.train)
+    if config.dataset.corrupt == "none":
+        return dataset
+    how = {k: v for k, v in vars(config.dataset).items() if k.startswith("corrupt")}
+    text = f"{dataset.fingerprint} {sorted(how.items())}"
+    fingerprint = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return dataclasses.replace(dataset, train=Split(images, labels), fingerprint=fingerprint)
+
+
+def pruned(problem: Problem) -> Problem:
+    """The problem without the training images that prune.keep leaves out, class by class.
+
+    The loss of an image is |Y_i - f_-i(x_i)|^2 under ridge regression on all other training images
+    in random features (init/leverage.py). Of each class round(ratio * n_c) images stay, at least
+    ipc. Validation and test images stay as they are.
+    """
+    config, prune = problem.config, problem.config.prune
+    if prune.keep == "none":
+        return problem
+    from distill_cli.tasks.measure import LazyRows  # it imports this module
+
+    rows, classes = problem.train_rows, problem.dataset.classes
+    labels = problem.dataset.train.labels[rows]
+    resident = problem.train_images
+    images = LazyRows(problem) if resident is None else resident[rows]
+    request = Request(
+        images, labels, config.ipc, classes, config.seed, problem.architecture, problem.micro  # type: ignore[arg-type]
+    )  # fmt: skip
+    features = Features(FeatureConfig(networks=prune.networks), request, "prune")
+    targets = np.asarray(one_hot_centred(labels, classes), np.float64)
+    losses = leverage(features, targets, lam=prune.lam).left_out
+    kept = []
+    for label in range(classes):
+        members = np.flatnonzero(labels == label)
+        count = min(len(members), max(config.ipc, round(prune.ratio * len(members))))
+        order = np.argsort(losses[members], kind="stable")
+        kept.append(members[order[:count] if prune.keep == "smallest" else order[-count:]])
+    stay = np.sort(np.concatenate(kept))
+    log.info("prune.keep=%s: %d of %d training images stay", prune.keep, len(stay), len(rows))
+    smaller = dataclasses.replace(problem, train_rows=rows[stay])
+    smaller.__dict__["train_images"] = resident  # the preprocessed split is not made again
+    return smaller

@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import logging
+import os
 import resource
 import sys
 import time
@@ -10,13 +11,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill_cli.errors import UserError
+from distill_cli.kernels import EXACT_KERNELS
 
 
-def configure_jax() -> None:
-    """64-bit numbers are allowed (kernel solves need them); float32 is chosen explicitly."""
+def configure_jax(kernel: str = "") -> None:
+    """64-bit numbers are allowed (kernel solves need them); float32 is chosen explicitly.
+
+    kernel: name of the run's kernel. For the exact ones every core is a device of its own, among
+    which their matrices are shared out (kernels/exact_kernel.py); a process whose devices are
+    already chosen keeps them.
+    """
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    if kernel in EXACT_KERNELS:
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ the best one is kept (strictly smaller loss), and the run stops `patience` steps
 at the same steps, so a resumed run ends bit for bit as an uninterrupted one.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,9 +22,10 @@ from distill_cli.core.keys import named_key, step_key
 from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
 from distill_cli.methods.base import Distiller
-from distill_cli.train.batches import TrainingSet, draw
+from distill_cli.train.batches import TrainingSet
 from distill_cli.train.checkpoint import Checkpoints
 from distill_cli.train.progress import Progress
+from distill_cli.train.samplers.base import Sampler, make_sampler
 from distill_cli.train.signals import StopRequest
 from distill_cli.train.tracking import Tracker
 
@@ -40,12 +42,14 @@ class Best(NamedTuple):
 
 
 class Progressed(NamedTuple):
-    """What is checkpointed: the method's state, the best coreset, seconds spent, whether done."""
+    """What is checkpointed: the method's state, the best coreset, seconds spent, whether done, the
+    sampler's state (last, so that it adds nothing where there is none)."""
 
     state: Any
     best: Best
     seconds: np.ndarray
     finished: np.ndarray
+    sampling: Any
 
 
 @dataclass(frozen=True)
@@ -61,22 +65,28 @@ class Outcome:
 def chunk_length(every: int, flops: float, backend: str) -> int:
     """Steps in one jitted scan: a divisor of `every`, at most 10, fewer where steps are large.
 
+    every: steps between two stops for validation or for the sampler.
+
     A function of the configuration and the backend only, never of measured time.
     """
     budget = max(1, int(CHUNK_FLOPS.get(backend, CHUNK_FLOPS["gpu"]) / max(flops, 1.0)))
     return max(size for size in range(1, min(every, 10, budget) + 1) if every % size == 0)
 
 
-def make_chunk(distiller: Distiller, config: Config) -> Callable[..., tuple[Any, Any]]:
+def make_chunk(
+    distiller: Distiller, sampler: Sampler, config: Config
+) -> Callable[..., tuple[Any, Any]]:
     """jit(scan) over `length` steps from `start`; returns the state and the steps' info."""
     batch_root = named_key(config.seed, "batch")
     step_root = named_key(config.seed, "step")
 
     @partial(jax.jit, static_argnames="length", donate_argnames="state")
-    def chunk(state: Any, train: TrainingSet, start: Any, *, length: int) -> tuple[Any, Any]:
+    def chunk(
+        state: Any, sampling: Any, train: TrainingSet, start: Any, *, length: int
+    ) -> tuple[Any, Any]:
         def body(state: Any, step: Any) -> tuple[Any, Any]:
             key = step_key(batch_root, step)
-            batch = draw(key, train, config.batch.size, config.batch.number)
+            batch = sampler.draw(sampling, train, state, key)
             state, info = distiller.step(state, batch, step_key(step_root, step))
             # The loss alone would not show it: on CPUs XLA's ReLU turns NaN into 0.
             parts = [*jax.tree.leaves(distiller.coreset(state)), info["loss"]]
@@ -98,10 +108,12 @@ def run(
     open_tracker: Callable[[int | None], Tracker],
     progress: Progress,
     stop: StopRequest,
+    snapshot: Callable[[int, Coreset], None] = lambda step, coreset: None,
 ) -> Outcome:
     """Distil from `initial`, or from the newest checkpoint, to the end.
 
-    valid: (images, labels) that score the coreset. Raises RunStopped after a signal (state saved)
+    valid: (images, labels) that score the coreset; snapshot(step, coreset) is called at
+    config.snapshots. Raises RunStopped after a signal (state saved)
     and on a loss that is not finite.
     """
     begun = time.monotonic()
@@ -110,13 +122,17 @@ def run(
     untried = np.asarray(np.inf)
     best = Best(to_host(distiller.coreset(state)), np.asarray(0), untried, np.asarray(0.0))
     start, before = 0, 0.0
-    saved = checkpoints.restore(Progressed(state, best, np.asarray(0.0), np.asarray(False)))
+    sampler = make_sampler(config, distiller)
+    sampling = sampler.init(train)
+    saved = checkpoints.restore(
+        Progressed(state, best, np.asarray(0.0), np.asarray(False), sampling)
+    )
     if saved is not None:
-        start, (state, best, spent, finished) = saved
+        start, (state, best, spent, finished, sampling) = saved
         before = float(spent)
         if finished:
             return Outcome(best, start, stop_reason(config, start, best), before)
-        state = jax.tree.map(jnp.asarray, state)
+        state, sampling = jax.tree.map(jnp.asarray, (state, sampling))
         progress.message(f"resuming at step {start}")
     validate = distiller.validator(
         named_key(config.seed, "validation"),
@@ -127,8 +143,9 @@ def run(
     every = config.validation.every
     batch = min(config.batch.size, train.labels.shape[0]) * config.batch.number
     flops = distiller.flops(batch, initial.labels.shape[0])
-    length = chunk_length(every, flops, jax.default_backend())
-    chunk = make_chunk(distiller, config)
+    length = chunk_length(math.gcd(every, sampler.refresh), flops, jax.default_backend())
+    chunk = make_chunk(distiller, sampler, config)
+    refresh_root = named_key(config.seed, "sampler")
     last_save, step, saved_step = time.monotonic(), start, start if saved else -1
 
     def spent_seconds() -> float:
@@ -137,16 +154,18 @@ def run(
     def save(finished: bool = False) -> None:
         nonlocal last_save, saved_step
         seconds = np.asarray(spent_seconds())
-        checkpoints.save(step, Progressed(state, best, seconds, np.asarray(finished)))
+        checkpoints.save(step, Progressed(state, best, seconds, np.asarray(finished), sampling))
         last_save, saved_step = time.monotonic(), step
 
     try:
         while True:
+            if step in config.snapshots:
+                snapshot(step, to_host(distiller.coreset(state)))
             due = step % every == 0 or step == config.steps
             if due:
                 coreset = distiller.coreset(state)
                 scores = {key: float(value) for key, value in validate(coreset).items()}
-                if scores["valid_loss"] < best.loss:
+                if scores["valid_loss"] < best.loss or config.validation.keep == "last":
                     now = (np.asarray(step), scores["valid_loss"], scores["valid_accuracy"])
                     best = Best(to_host(coreset), now[0], *map(np.asarray, now[1:]))
                 tracker.log(step, **scores, seconds=spent_seconds())
@@ -162,9 +181,13 @@ def run(
                 )
             if due and time.monotonic() - last_save >= config.checkpoint.seconds:
                 save()
-            steps = min(length, config.steps - step)
+            steps = steps_until_stop(step, length, config)
+            if sampler.refresh and step % sampler.refresh == 0:
+                clock, key = time.monotonic(), step_key(refresh_root, step)
+                sampling, scores = sampler.update(sampling, train, state, key)
+                tracker.log(step, **scores, sampler_seconds=time.monotonic() - clock)
             clock = time.monotonic()
-            state, (infos, healthy) = chunk(state, train, np.uint32(step), length=steps)
+            state, (infos, healthy) = chunk(state, sampling, train, np.uint32(step), length=steps)
             values = {key: np.asarray(value) for key, value in infos.items()}
             raise_if_not_finite(values["loss"], np.asarray(healthy), step, saved_step)
             step += steps
@@ -176,6 +199,15 @@ def run(
         return Outcome(best, step, stop_reason(config, step, best), spent_seconds())
     finally:
         tracker.close()
+
+
+def steps_until_stop(step: int, length: int, config: Config) -> int:
+    """Steps of the chunk that begins at `step`: to the next multiple of length, snapshot, or end.
+
+    A function of the configuration and the step only, so that a resumed run cuts alike.
+    """
+    ahead = [at for at in config.snapshots if at > step]
+    return min(step - step % length + length, config.steps, *ahead) - step
 
 
 def stop_reason(config: Config, step: int, best: Best) -> str:

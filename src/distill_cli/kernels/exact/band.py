@@ -18,8 +18,9 @@ being 0 where p or p + o lies off the image:
     Dense         K <- b^2 + w^2 K,  T <- K + w^2 T
 
 c is the number of image channels at the first layer, 1 later; T starts as 0. Blocks of
-[convolution, ReLU, pooling] run in first_block.py and next_block.py, everything else in planes.py.
-One image of X1 at a time meets j images of X2, which lie on the fastest axis.
+[convolution, ReLU, pooling] run in first_block.py and next_block.py, other blocks of [convolution,
+ReLU] with or without a pooling in chain.py, everything else in planes.py. One image of X1 at a time
+meets j images of X2, which lie on the fastest axis.
 """
 
 import math
@@ -31,7 +32,7 @@ from jaxtyping import Array, Float
 from distill_cli.arch.layers import Architecture, Dense
 from distill_cli.kernels.exact import gradient, planes
 from distill_cli.kernels.exact.arc_cosine import relu_dual, relu_dual_slope, safe_sqrt
-from distill_cli.kernels.exact.block_gradient import Setting
+from distill_cli.kernels.exact.chain import Setting
 from distill_cli.kernels.exact.first_block import image_rows
 from distill_cli.kernels.exact.geometry import Stage, plan
 from distill_cli.kernels.exact.layout import unframe
@@ -62,44 +63,56 @@ def _factors(architecture: Architecture) -> tuple[float, float]:
 def prepare_columns(architecture: Architecture, z: Float[Array, "y x c j"], scales: Scales):
     """Columns of the images z with their scales (the latter may be filled in later)."""
     design = plan(architecture, z.shape[:2])
-    if not design.blocks():
+    stage = design.stages[1] if len(design.stages) > 1 else None
+    if design.blocks()[:1] != (1,) or stage is None or stage.kind != "relu_pool":
         return Columns(z, None, scales)
-    stage = design.stages[1]
     root = math.sqrt(_factors(architecture)[0] / z.shape[2])
     return Columns(z, image_rows(z * root, stage, stage.pooled_radius[1] + 1), scales)
 
 
-def _self_scale(band, stage: Stage, factor: float, bias: float, j: int) -> Array:
-    """Square root of the diagonal of the convolved band of pairs (x, x), offset 0: (y, x, j)."""
-    (ry, rx), (h, w) = stage.radius, stage.size
-    centre = unframe(band[rx, ry][None, None], j).reshape(h, w, j)
-    return safe_sqrt(bias + factor * planes.box(centre))
+def _self_scales(start: Array, convs: int, factor: float, inner: float, bias: float) -> list:
+    """Square roots of the diagonals at the ReLUs of a block, (y, x, j); start: K(p, 0) before it.
+
+    A ReLU halves the diagonal, since f(1) = pi.
+    """
+    found = [safe_sqrt(bias + factor * planes.box(start))]
+    for _ in range(convs - 1):
+        found.append(safe_sqrt(bias + inner * planes.box(found[-1] ** 2 / 2)))
+    return found
+
+
+def _centre(band: Array, stage: Stage, j: int) -> Array:
+    """Offset 0 of a framed band, (y, x, j)."""
+    ry, rx = stage.radius
+    return unframe(band[rx, ry][None, None], j).reshape(*stage.size, j)
 
 
 def _run_blocks(architecture, x, columns: Columns, scales1: Scales | None, ntk: bool):
-    """Leading blocks of the plan: (K, T, scale maps found), bands [ox, oy, y, x * j]."""
+    """Leading blocks of the plan: (K, T, scale maps found), framed bands [ox, oy, y, x * j]."""
     design = plan(architecture, x.shape[:2])
-    factor, bias = _factors(architecture)
+    inner, bias = _factors(architecture)
     channels, j = x.shape[2], columns.images.shape[-1]
     same = scales1 is None
-    maps = []
-    k, t = None, None
-    for block in range(design.blocks()):
-        stage = design.stages[2 * block + 1]
-        if same and block == 0:
-            energy = planes.box((x * x).sum(2)) * (factor / channels)
-            s1 = s2 = safe_sqrt(bias + energy)
-        elif same:
-            s1 = s2 = _self_scale(k, stage, factor, bias, j)
+    maps: list[Array] = []
+    k: Any = None
+    t: Any = None
+    end = 0
+    for block, convs in enumerate(design.blocks()):
+        end += 2 * convs
+        stage = design.stages[end - 1]
+        factor = inner if block else inner / channels
+        if same:
+            start = _centre(k, stage, j) if block else (x * x).sum(2)
+            s1 = s2 = tuple(_self_scales(start, convs, factor, inner, bias))
         else:
-            s1, s2 = scales1.maps[block], columns.scales.maps[block]
-        maps.append(s1)
-        if block == 0:
-            setting = Setting(stage, factor / channels, bias, ntk, same)
-            bands: Any = gradient.first_block(setting, x, columns.images, columns.rows, s1, s2)
+            here = slice(len(maps), len(maps) + convs)
+            s1, s2 = scales1.maps[here], columns.scales.maps[here]
+        maps += s1
+        setting = Setting(stage, factor, inner, bias, ntk, same, convs)
+        if block:
+            bands: Any = gradient.next_block(setting, k, t, s1, s2)
         else:
-            setting = Setting(stage, factor, bias, ntk, same)
-            bands = gradient.next_block(setting, k, t, s1, s2)
+            bands = gradient.first_block(setting, x, columns.images, columns.rows, s1, s2)
         k, t = bands
     return k, t, maps
 
@@ -123,7 +136,7 @@ def pair_kernels(architecture, x, columns: Columns, scales1: Scales | None, ntk:
     size, j = x.shape[:2], columns.images.shape[-1]
     w2, b2 = architecture.weight_variance, architecture.bias_variance
     design = plan(architecture, size)
-    done = design.blocks()
+    done = sum(design.blocks())
     vectors = []
     if not design.stages:
         k, t, maps = (x * columns.images).mean((0, 1, 2)), None, []

@@ -37,13 +37,23 @@ class Plan(NamedTuple):
     total: bool
     head: tuple[Layer, ...]
 
-    def blocks(self) -> int:
-        """How many [convolution, ReLU + pooling] pairs the plan starts with."""
-        count = 0
+    def blocks(self) -> tuple[int, ...]:
+        """Convolutions in each of the leading blocks, which run offset by offset: [convolution,
+        ReLU] any number of times, closed by a pooling or by the end of the stages."""
         kinds = [stage.kind for stage in self.stages]
-        while kinds[2 * count : 2 * count + 2] == ["conv", "relu_pool"]:
-            count += 1
-        return count
+        found, start = [], 0
+        while start < len(kinds):
+            convs = 0
+            while kinds[start + 2 * convs : start + 2 * convs + 2] == ["conv", "relu"]:
+                convs += 1
+            end = start + 2 * convs
+            if kinds[end : end + 2] == ["conv", "relu_pool"]:
+                convs, end = convs + 1, end + 2
+            elif not convs or end < len(kinds):
+                break
+            found.append(convs)
+            start = end
+        return tuple(found)
 
 
 def plan(architecture: Architecture, size: tuple[int, ...]) -> Plan:

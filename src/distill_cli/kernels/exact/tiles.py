@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from distill_cli.arch.layers import Architecture
+from distill_cli.kernels.exact import memory
 from distill_cli.kernels.exact.band import Scales, pair_kernels, prepare_columns
 
 
@@ -97,17 +98,21 @@ def band_gram(
     architecture: Architecture,
     x1: Float[Array, "n1 y x c"],
     x2: Float[Array, "n2 y x c"] | None = None,
+    memory_mb: float = 512,
 ) -> tuple[Float[Array, "n1 n2"], Float[Array, "n1 n2"]]:
     """(NNGP, NTK) for use inside jit and grad: differentiable in both sets, in their dtype.
 
-    x2 None: K(x1, x1), its diagonal each image with itself. Memory is that of one tile besides the
-    sets and the results, backward too: tiles are recomputed there.
+    x2 None: K(x1, x1), its diagonal each image with itself. memory_mb bounds the working set of a
+    tile and of its derivative (tiles are recomputed there) besides the sets, their scales and the
+    results; UserError if it is too small for one pair.
     """
     z = x1 if x2 is None else x2
     if len(x1) > len(z):
-        nngp, ntk = band_gram(architecture, z, x1)
+        nngp, ntk = band_gram(architecture, z, x1, memory_mb)
         return nngp.T, ntk.T
-    width = tile_columns(x1.shape[1:], x1.dtype)
+    shape = x1.shape[1:]
+    columns = tile_columns(shape, x1.dtype)
+    _, width = memory.fit(architecture, shape, x1.dtype, memory_mb, 1, columns, gradient=True)
 
     def cut(x):  # -> (tiles, y, x, c, width), zeros at the end
         x = jnp.pad(x, ((0, -len(x) % width), (0, 0), (0, 0), (0, 0)))

@@ -1,0 +1,56 @@
+"""The command `distill-export`."""
+
+import sys
+from collections.abc import Iterable
+
+from omegaconf import DictConfig
+
+from distill_cli.cli.compose import as_override
+from distill_cli.cli.errors import exit_codes, job_errors
+from distill_cli.config import build, config_dir, plain, register_resolvers
+from distill_cli.errors import UserError
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 cannot write, 2 wrong input."""
+    import hydra
+
+    register_resolvers()
+    with exit_codes("export"):
+        sys.argv[1:] = with_paths(sys.argv[1:])
+        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="export")(task)()
+
+
+def with_paths(arguments: Iterable[str]) -> list[str]:
+    """`coreset=PATH` becomes coreset.path=PATH, quoted for Hydra where needed."""
+    typed = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key == "coreset":
+            argument = as_override("coreset.path", value.strip("'\""))
+        typed.append(argument)
+    return typed
+
+
+def task(composed: DictConfig) -> None:
+    """One job of Hydra's."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    with job_errors(HydraConfig.get().mode == RunMode.MULTIRUN):
+        if not composed.coreset.path:  # before the slow imports
+            raise UserError("coreset: missing; give coreset=<run folder or coreset file>")
+        from distill_cli.tasks.export import Config, run
+
+        done = run(build(Config, plain(composed)))
+    for line in done["warnings"]:
+        print(f"warning: {line}", file=sys.stderr)
+    height, width, channel = done["images"][1:]
+    print(
+        f"exported {done['images'][0]} images {height}x{width}x{channel}, "
+        f"{len(done['class_names'])} classes, as {done['format']}: {done['folder']}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,261 @@
+"""FRePo: dataset distillation by neural feature regression with pooling.
+
+Zhou, Nezhadarya, Ba, "Dataset Distillation using Neural Feature Regression", NeurIPS 2022
+(arXiv 2206.00719), in the form of the authors' released program:
+
+    theta   one of 10 networks, drawn at random; each was trained on the coreset for 0..100 steps
+    X_s'    = [X_s, mirror(X_s)], Y_s' = [Y_s, Y_s]                          flip
+    Phi     = h_theta: what the last layer of the network reads, running batch statistics
+    f(x)    = <Phi(x), Phi_s'> (K + ridge trace(K)/n I)^-1 Y_s',   K = Phi_s' Phi_s'^T
+    loss    = mean_i 1/2 ||f(x_i) - y_i||^2 - mean_j min(top1(Y_s,j) - top2(Y_s,j), 1/C)
+    learn X_s and Y_s by LAMB, step size falling along a cosine to a tenth
+
+The first term is the mechanism of krr.py, the second (margin) pushes every learned label to a
+margin of 1/C and no further. Then the network makes one step of training on the new coreset, or is
+replaced (frepo_pool.py). docs/frepo.md says what differs from the released program.
+"""
+
+import math
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from distill_cli.config import at_least
+from distill_cli.core.losses import mse
+from distill_cli.core.types import Batch, Coreset
+from distill_cli.errors import UserError
+from distill_cli.methods.base import Info, Setting, Validator
+from distill_cli.methods.frepo_pool import Member, OnlineNetworks, put, take
+from distill_cli.methods.krr import krr_score, krr_value_and_grad
+from distill_cli.nets import build
+
+ACTIVATION_BYTES = 8 << 20  # of the first layer on one micro-batch on a CPU: what its cache holds
+
+
+@dataclass(frozen=True)
+class LearningRates:
+    """LAMB step sizes of the coreset's pixels and labels, relative to the norm of each tensor."""
+
+    images: float = 3e-4
+    labels: float = 3e-4
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            at_least(f"method.learning_rates.{name}", value, 0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """FRePo's parameters.
+
+    network, width, depth, norm: the networks of the pool (nets.build; null: the network's own);
+    pool: members; online_updates: steps after which a member is replaced; online_rate: of their
+    Adam; ridge: relative to trace(K)/n; flip: regression on the coreset and its mirror images;
+    margin: the term that keeps learned labels apart; label_scale: labels start divided by
+    sqrt(classes / 10); learning_rates: start of the cosine; final_rate: its end, relative;
+    compat: networks and replacement exactly as the released program has them.
+    """
+
+    name: str = "frepo"
+    network: str = "frepo_conv"
+    width: int | None = None
+    depth: int | None = None
+    norm: str | None = "batch"
+    pool: int = 10
+    online_updates: int = 100
+    online_rate: float = 3e-4
+    ridge: float = 1e-6
+    flip: bool = False
+    margin: bool = True
+    label_scale: bool = True
+    learning_rates: LearningRates = field(default_factory=LearningRates)
+    final_rate: float = 0.1
+    compat: bool = False
+
+    def __post_init__(self) -> None:
+        at_least("method.pool", self.pool, 1)
+        for key in ("online_updates", "online_rate", "final_rate"):
+            at_least(f"method.{key}", getattr(self, key), 0)
+        if not self.ridge > 0:
+            raise UserError(f"method.ridge={self.ridge}: must be above 0")
+
+
+class State(NamedTuple):
+    """params: images (n, h, w, c) and labels (n, class); optimiser: LAMB's moments; pool: the
+    networks with their own."""
+
+    params: dict[str, Array]
+    optimiser: Any
+    pool: Member
+
+
+def half_squares(outputs: Array, labels: Array, log_temperature: Array) -> Float[Array, " n"]:
+    """1/2 ||f - y||^2, per example: the sum over classes, not their mean."""
+    return outputs.shape[-1] * mse(outputs, labels, log_temperature)
+
+
+def inner_product(phi1: Array, phi2: Array) -> Float[Array, "n m"]:
+    """<Phi, Phi'>, at full float32 precision also where matrix products default to less."""
+    return jnp.matmul(phi1, phi2.T, precision="highest")
+
+
+def margin_term(labels: Float[Array, "n class"]) -> Float[Array, ""]:
+    """- mean_j min(top1 - top2, 1/C): -1/C where every label has its margin."""
+    top = jax.lax.top_k(labels, 2)[0]
+    return -jnp.mean(jnp.minimum(top[:, 0] - top[:, 1], 1 / labels.shape[-1]))
+
+
+def with_mirror(coreset: Coreset) -> Coreset:
+    """The images and their mirror images, with the labels twice."""
+    images = jnp.concatenate([coreset.images, coreset.images[:, :, ::-1]])
+    labels = jnp.concatenate([coreset.labels, coreset.labels])
+    return Coreset(images, labels, coreset.log_temperature)
+
+
+@dataclass(frozen=True)
+class FRePo:
+    """The Distiller; holds parameters, not progress."""
+
+    config: Config
+    networks: OnlineNetworks
+    learn_labels: bool
+    cosine_steps: int
+    micro: int
+    validation_networks: int
+
+    @property
+    def optimiser(self) -> optax.GradientTransformation:
+        def lamb(rate: float) -> optax.GradientTransformation:
+            last = self.config.final_rate
+            schedule = optax.cosine_decay_schedule(rate, max(1, self.cosine_steps), alpha=last)
+            return optax.lamb(schedule, b1=0.9, b2=0.999, eps=1e-6, weight_decay=0.0)
+
+        rates = self.config.learning_rates
+        labels = lamb(rates.labels) if self.learn_labels else optax.set_to_zero()
+        rules = {"images": lamb(rates.images), "labels": labels}
+        return optax.multi_transform(rules, lambda params: {name: name for name in params})
+
+    def start(self, coreset: Coreset) -> dict[str, Array]:
+        """The initial images, and their labels divided by sqrt(classes / 10)."""
+        scale = math.sqrt(coreset.labels.shape[-1] / 10) if self.config.label_scale else 1.0
+        return {"images": coreset.images, "labels": coreset.labels / scale}
+
+    def init(self, key: PRNGKeyArray, coreset: Coreset) -> State:
+        params = self.start(coreset)
+        pool = self.networks.pool(key, self.config.pool)
+        return State(params, self.optimiser.init(params), pool)
+
+    def coreset(self, state: State) -> Coreset:
+        return Coreset(**state.params, log_temperature=jnp.zeros((), jnp.float64))
+
+    def support(self, coreset: Coreset) -> Coreset:
+        """What the regression is on: the coreset, with its mirror images if flip is on."""
+        return with_mirror(coreset) if self.config.flip else coreset
+
+    def value_and_grad(
+        self, params: dict[str, Array], variables: Any, batch: Batch
+    ) -> tuple[Info, dict[str, Array]]:
+        """The loss of one network on a batch, and its gradient with respect to the coreset."""
+
+        def support(params: dict[str, Array]) -> Coreset:
+            return self.support(Coreset(**params, log_temperature=jnp.zeros((), jnp.float64)))
+
+        points, pull = jax.vjp(support, params)
+        info, grads = krr_value_and_grad(
+            partial(self.networks.features, variables, micro=self.micro), inner_product,
+            points, batch, loss=half_squares, reg=self.config.ridge, micro=self.micro,
+        )  # fmt: skip
+        (gradient,) = pull(grads)
+        if self.config.margin:
+            value, slope = jax.value_and_grad(margin_term)(params["labels"])
+            info |= {"loss": info["loss"] + value, "margin": -value}
+            gradient["labels"] += slope
+        return info, gradient
+
+    def step(self, state: State, batch: Batch, key: PRNGKeyArray) -> tuple[State, Info]:
+        draw_key, online_key = jax.random.split(key)
+        index = jax.random.randint(draw_key, (), 0, self.config.pool, jnp.int32)
+        member = take(state.pool, index)
+        info, gradient = self.value_and_grad(state.params, member.variables, batch)
+        updates, optimiser = self.optimiser.update(gradient, state.optimiser, state.params)
+        params: Any = optax.apply_updates(state.params, updates)
+        new = state._replace(params=params, optimiser=optimiser)
+        member = self.networks.maintain(member, self.coreset(new), online_key)
+        return new._replace(pool=put(state.pool, index, member)), info
+
+    def validator(
+        self, key: PRNGKeyArray, images: Float[Array, "n h w c"], labels: Array
+    ) -> Validator:
+        """The distillation's own loss, without margin, on networks of the pool's mean age.
+
+        Networks that never change are drawn from key; for each coreset they are trained on it for
+        online_updates / 2 steps. Untrained ones would rank coresets by what no step optimises.
+        """
+        keys = jax.random.split(key, self.validation_networks)
+        networks, updates = self.networks, self.networks.most // 2
+
+        @jax.jit
+        def score(keys: Array, images: Array, labels: Array, coreset: Coreset) -> dict[str, Array]:
+            def one(key: Any) -> dict[str, Array]:
+                features = partial(
+                    networks.features, networks.trained(key, coreset, updates), micro=self.micro
+                )
+                points = self.support(coreset)
+                return krr_score(
+                    features(images), labels, features(points.images), points,
+                    gram=inner_product, loss=half_squares, reg=self.config.ridge,
+                )  # fmt: skip
+
+            return jax.tree.map(jnp.mean, jax.lax.map(one, keys))
+
+        return partial(score, keys, images, labels)
+
+    def flops(self, batch: int, coreset: int) -> float:
+        # Forward for the batch, forward and backward (2) for the coreset, mirrored, and online.
+        images = batch + 3 * coreset * (2 if self.config.flip else 1) + 3 * min(coreset, 1000)
+        return images * forward_flops(self.networks)
+
+
+def forward_flops(networks: OnlineNetworks) -> float:
+    """Multiplications and additions of one network on one image, as XLA counts them."""
+    image = jax.ShapeDtypeStruct((1, *networks.image_shape), jnp.float32)
+    variables = jax.eval_shape(networks.net.init, jax.random.key(0), image)
+    cost: Any = jax.jit(networks.net.apply).lower(variables, image).cost_analysis()
+    return float(cost["flops"])
+
+
+def micro_batch(first_width: int, image_shape: tuple[int, int, int], size: int) -> int:
+    """Images of a batch of `size` to compute at once on a CPU, in pieces of one size."""
+    bytes_each = 4 * image_shape[0] * image_shape[1] * first_width
+    return math.ceil(size / math.ceil(size * bytes_each / ACTIVATION_BYTES))
+
+
+def make(setting: Setting) -> FRePo:
+    """FRePo bound to a setting; refuses what it cannot use."""
+    config, method = setting.config, setting.config.method
+    if config.loss != "mse":
+        raise UserError(f"loss={config.loss}: method=frepo needs loss=mse")
+    if config.kernel.name != "random_features":
+        raise UserError(
+            f"kernel={config.kernel.name}: method=frepo takes no kernel, its features are those of "
+            "method.network; leave kernel=random_features"
+        )
+    net = build(
+        method.network, setting.classes, setting.image_shape,
+        width=method.width, norm=method.norm, depth=method.depth, compat=method.compat,
+    )  # fmt: skip
+    networks = OnlineNetworks(
+        net, setting.image_shape, method.online_rate, method.online_updates, method.compat
+    )
+    micro = setting.micro
+    if config.batch.micro is None and jax.default_backend() == "cpu":
+        micro = micro_batch(method.width or 128, setting.image_shape, config.batch.size)
+    return FRePo(
+        method, networks, config.labels == "learned", config.steps, micro,
+        config.validation.networks,
+    )  # fmt: skip

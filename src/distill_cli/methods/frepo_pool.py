@@ -1,0 +1,143 @@
+"""FRePo's pool: networks of different ages, one of which is used and trained at every step.
+
+A member that was used makes one online step: Adam on
+
+    1/2 mean_j ||f_theta(x_j) - y_j||^2      (sum over classes, mean over coreset images)
+
+with the network's outputs f and the coreset as it is now; after `most` of them a fresh random
+network takes its place (Zhou, Nezhadarya, Ba, NeurIPS 2022; released program). All members are one
+pytree with a leading axis: weights, running statistics, Adam's moments, ages. So a pool is
+checkpointed like any other state, and a step reads and writes one slice of it.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from distill_cli.core.types import Coreset
+from distill_cli.nets import Net
+
+ONLINE_IMAGES = 1000  # an online step sees at most this many coreset images (released program)
+
+
+class Member(NamedTuple):
+    """variables: {"params"} and, with norm=batch, {"batch_stats"}; adam: its moments; age: online
+    steps made, int32. A pool is a Member whose leaves have a leading axis."""
+
+    variables: Any
+    adam: Any
+    age: Int[Array, "*pool"]
+
+
+@dataclass(frozen=True)
+class OnlineNetworks:
+    """The networks of a pool and how they are trained; holds no weights.
+
+    rate: Adam's, constant; most: online steps until a member is replaced; late: one more, as the
+    released program's test "age > most" has it.
+    """
+
+    net: Net
+    image_shape: tuple[int, int, int]
+    rate: float
+    most: int
+    late: bool = False
+
+    @property
+    def optimiser(self) -> optax.GradientTransformation:
+        return optax.adam(self.rate)
+
+    def fresh(self, key: PRNGKeyArray) -> Member:
+        """A random network of age 0; running statistics start at mean 0 and variance 1."""
+        variables = self.net.init(key, jnp.zeros((1, *self.image_shape), jnp.float32))
+        adam = self.optimiser.init(variables["params"])
+        return Member(dict(variables), adam, jnp.zeros((), jnp.int32))
+
+    def pool(self, key: PRNGKeyArray, size: int) -> Member:
+        """`size` random members; only their ages are spread, member i has floor(most/size) i."""
+        ages = jnp.arange(size, dtype=jnp.int32) * (self.most // size)
+        return _draw(self, jax.random.split(key, size))._replace(age=ages)
+
+    def features(
+        self, variables: Any, x: Float[Array, "n h w c"], micro: int | None = None
+    ) -> Float[Array, "n feature"]:
+        """h(x) with running statistics, `micro` images at a time (None: all at once)."""
+        one = partial(self.net.apply, variables, method="features")
+        n = x.shape[0]
+        pieces = -(-n // min(micro or n, n))
+        if pieces == 1:
+            return jnp.asarray(one(x))
+        micro = -(-n // pieces)
+        padded = jnp.pad(x, ((0, pieces * micro - n), (0, 0), (0, 0), (0, 0)))
+        phi = lax.map(one, padded.reshape(pieces, micro, *x.shape[1:]))
+        return phi.reshape(pieces * micro, -1)[:n]
+
+    def online_step(self, member: Member, coreset: Coreset, key: PRNGKeyArray) -> Member:
+        """One Adam update on the whole coreset, or on ONLINE_IMAGES random images of it."""
+        images, labels = shown(coreset, key)
+
+        def loss(params: Any) -> tuple[Array, Any]:
+            variables = {**member.variables, "params": params}
+            outputs, statistics = self.net.apply(
+                variables, images, train=True, mutable=["batch_stats"]
+            )
+            return 0.5 * jnp.mean(jnp.sum((outputs - labels) ** 2, -1)), statistics
+
+        params = member.variables["params"]
+        gradient, statistics = jax.grad(loss, has_aux=True)(params)
+        updates, adam = self.optimiser.update(gradient, member.adam, params)
+        variables = {"params": optax.apply_updates(params, updates), **statistics}
+        return Member(variables, adam, member.age + 1)
+
+    def worn(self, age: Int[Array, "*pool"]) -> Array:
+        """Whether a member of this age is to be replaced."""
+        return age > self.most if self.late else age >= self.most
+
+    def maintain(self, member: Member, coreset: Coreset, key: PRNGKeyArray) -> Member:
+        """What takes the place of a member that was used: itself one online step older, or a fresh
+        network."""
+        return lax.cond(
+            self.worn(member.age),
+            lambda: self.fresh(key),
+            lambda: self.online_step(member, coreset, key),
+        )
+
+    def trained(self, key: PRNGKeyArray, coreset: Coreset, updates: int) -> Any:
+        """Variables of a fresh network after `updates` online steps on one coreset."""
+
+        def body(step: Array, member: Member) -> Member:
+            return self.online_step(member, coreset, jax.random.fold_in(key, step))
+
+        return lax.fori_loop(0, updates, body, self.fresh(key)).variables
+
+
+def shown(coreset: Coreset, key: PRNGKeyArray) -> tuple[Array, Array]:
+    """Images and labels that an online step sees, drawn without replacement."""
+    images, labels = coreset.images, coreset.labels
+    if images.shape[0] > ONLINE_IMAGES:
+        rows = jax.random.permutation(key, images.shape[0])[:ONLINE_IMAGES]
+        images, labels = images[rows], labels[rows]
+    return images, labels
+
+
+@partial(jax.jit, static_argnums=0)
+def _draw(networks: OnlineNetworks, keys: Array) -> Member:
+    return lax.map(networks.fresh, keys)
+
+
+def take(pool: Member, index: Int[Array, ""]) -> Member:
+    """Member `index` of a pool."""
+    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, index, keepdims=False), pool)
+
+
+def put(pool: Member, index: Int[Array, ""], member: Member) -> Member:
+    """The pool with another member in one place."""
+    return jax.tree.map(
+        lambda a, new: lax.dynamic_update_index_in_dim(a, new, index, 0), pool, member
+    )
