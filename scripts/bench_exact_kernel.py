@@ -4,7 +4,8 @@
 
 Every figure comes from a process of its own, pinned to its cores before jax is imported, so that
 peak memory (resident, whole process) belongs to it alone; compiled and warmed first, the median of
-its repeats. Units: seconds per 1000 image pairs. "whole" is gram() from host arrays to host arrays,
+its repeats: of CPU time on one core, so that other work on the machine does not count, of wall time
+on several. Units: seconds per 1000 image pairs. "whole" is gram() from host arrays to host arrays,
 "pairs" leaves out what is computed once per image; "gradient" is d(sum of both kernels)/d(images
 of X1), "values" what the same compiled function takes without the derivative. neural-tangents runs
 at the best of the batch sizes tried. "of peak" is the recursion's own arithmetic per second against
@@ -12,6 +13,7 @@ a measured float32 matrix product on the same cores.
 """
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -35,12 +37,13 @@ FULL += [(case, "gradient") for case in ("8x8x1", "32x32x3", KIP)]
 
 
 def median_seconds(function, repeats: int) -> float:
+    clock = time.process_time if len(os.sched_getaffinity(0)) == 1 else time.perf_counter
     function()
     times = []
     for _ in range(repeats):
-        start = time.perf_counter()
+        start = clock()
         function()
-        times.append(time.perf_counter() - start)
+        times.append(clock() - start)
     return statistics.median(times)
 
 
@@ -130,6 +133,9 @@ def measure_neural_tangents(net, what: str, x, z, batches, repeats: int) -> dict
 
     from distill_cli.kernels.exact import neural_tangents
 
+    def ready(function, a, b):
+        return jax.block_until_ready(function(a, b))
+
     found = {}
     for batch in batches:
         a, b = x[:batch], z[:batch]
@@ -143,21 +149,16 @@ def measure_neural_tangents(net, what: str, x, z, batches, repeats: int) -> dict
 
             gradient = jax.jit(jax.grad(loss))
 
-            def run(a=a, b=b, gradient=gradient):
-                jax.block_until_ready(gradient(a, b))
+            run = functools.partial(ready, gradient, a, b)
         else:
             get = ("nngp",) if what == "nngp" else ("nngp", "ntk")
-
-            def run(a=a, b=b, get=get):
-                neural_tangents.block(net, a, b, get)
-
+            run = functools.partial(neural_tangents.block, net, a, b, get)
         found[batch] = median_seconds(run, repeats) * 1e3 / batch**2
     best = min(found, key=found.__getitem__)
     return {"seconds": found[best], "batch": best}
 
 
 def measure(case: str, what: str, engine: str, quick: bool) -> dict:
-    """One row, in this process."""
     import jax
     import numpy as np
 
@@ -217,14 +218,15 @@ def print_row(band: dict, slow: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description="Exact kernels: time and memory")
     parser.add_argument("--quick", action="store_true", help="one core, few cases, under 2 minutes")
     parser.add_argument("--json", metavar="PATH", help="also write all figures there")
     parser.add_argument("--cores", type=int, nargs="+", help="core counts (default: 1 and all)")
     parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
-        print(json.dumps(measure(*options.job, options.quick)))
+        case, what, engine = options.job
+        print(json.dumps(measure(case, what, engine, options.quick)))
         return
     available = sorted(os.sched_getaffinity(0))
     counts = options.cores or ([1] if options.quick else sorted({1, len(available)}))

@@ -12,7 +12,10 @@ CASES = {
     "dataset": (["dataset=cifar"], "dataset=cifar: unknown"),
     "kernel": (["kernel=rbf"], "kernel=rbf: unknown; choose one of nngp, ntk, random_features"),
     "init": (["init=randon"], "did you mean random?"),
-    "architecture": (["architecture=resnet"], "choose one of conv_vec, convnet, fully_connected, kip_convnet"),
+    "architecture": (
+        ["architecture=resnet"],
+        "choose one of conv_vec, convnet, fully_connected, kip_convnet",
+    ),
     "protocol": (["evaluation=[krr_nngb]"], "did you mean krr_nngp?"),
     "bare comma": (["evaluation=krr_nngp,finite"], '"evaluation=[krr_nngp,finite]"'),
     "key": (["ipcc=3"], "key=ipcc: unknown (did you mean ipc?)"),

@@ -9,11 +9,10 @@ import pytest
 
 from distill_cli.arch.layers import convnet
 from distill_cli.errors import UserError
-from distill_cli.init import kmeans_sensitivity, rpcholesky
+from distill_cli.init import rpcholesky
 from distill_cli.init.base import Request, initialise, json_record
 from distill_cli.init.features import sketch
 from distill_cli.init.herding import herd
-from distill_cli.init.kmeans import kmeans, medoids, nearest
 from distill_cli.init.leverage import Matrix, leverage
 from distill_cli.init.selection import draw
 
@@ -35,43 +34,6 @@ def request(ipc: int = 3, seed: int = 0, **changes) -> Request:
 def config(name: str, **options):
     module = importlib.import_module(f"distill_cli.init.{name}")
     return module.Config(**{"features": "pixels", **options})
-
-
-@pytest.mark.parametrize("k", [1, 3, 8])
-def test_kmeans_scores_have_the_mean_they_must_have_and_do_not_see_shift_and_scale(k):
-    x = rng.normal(size=(200, 6))
-    alpha = kmeans_sensitivity.factor(k)
-
-    def scores(points: np.ndarray) -> np.ndarray:
-        found = kmeans(points, k, np.random.default_rng(1), iterations=0)
-        return kmeans_sensitivity.sensitivity(found, alpha)
-
-    assert scores(x).mean() == pytest.approx(6 * alpha + 4 * k, rel=1e-10)
-    np.testing.assert_allclose(scores(3.5 * x + 7), scores(x), rtol=1e-8)
-
-
-def test_kmeans_scores_bound_the_sensitivity():
-    """sup over centres of d^2(x_i, Q) / mean_j d^2(x_j, Q), tried on many Q, is below s_i."""
-    x = rng.normal(size=(80, 3))
-    found = kmeans(x, 4, np.random.default_rng(1), iterations=20)
-    scores = kmeans_sensitivity.sensitivity(found, kmeans_sensitivity.factor(4))
-    for _ in range(300):
-        centres = x[rng.choice(80, 4)] + rng.normal(size=(4, 3)) * rng.choice([0.1, 1, 30])
-        squared = nearest(x, centres).squared
-        assert (squared / squared.mean() <= scores).all()
-
-
-def test_lloyd_lowers_the_cost_and_ends_at_means():
-    x = np.concatenate([rng.normal(size=(40, 2)) + offset for offset in (0, 10, 20)])
-    seeds = kmeans(x, 3, np.random.default_rng(0), iterations=0)
-    found = kmeans(x, 3, np.random.default_rng(0), iterations=50)
-    assert found.squared.sum() < seeds.squared.sum()
-    for cluster in range(3):
-        mean = x[found.assignment == cluster].mean(0)
-        np.testing.assert_allclose(found.centres[cluster], mean, atol=1e-9)
-    picks = medoids(x, found.centres)
-    assert sorted(found.assignment[picks].tolist()) == [0, 1, 2]
-    assert sorted((picks // 40).tolist()) == [0, 1, 2]
 
 
 def test_weighted_sums_are_unbiased_with_replacement():
@@ -214,27 +176,6 @@ def test_features_of_the_method_are_used_or_refused():
     np.testing.assert_array_equal(one.rows, other.rows)  # type: ignore[arg-type]
 
 
-def test_the_methods_features_are_those_of_rfads_first_step():
-    import jax
-
-    from distill_cli.cli.compose import compose
-    from distill_cli.config import parse
-    from distill_cli.core.keys import named_key, step_key
-    from distill_cli.init.features import step_zero_features
-    from distill_cli.kernels.random_features import RandomFeatureKernel
-
-    run = parse(compose("config", ["method=rfad", "kernel.networks=2", "seed=4"]))
-    features = step_zero_features(run, convnet(4, 1), (4, 4, 1), 16)
-    assert features is not None
-    phi = np.asarray(features(IMAGES))
-    kernel = RandomFeatureKernel(convnet(4, 1), (4, 4, 1), 2)
-    networks = kernel.sample(step_key(named_key(4, "step"), 0))
-    wanted = jax.jit(kernel.features)(networks, IMAGES)
-    np.testing.assert_allclose(phi @ phi.T, kernel.gram(wanted, wanted), rtol=1e-5)
-    other = parse(compose("config", ["method=random"]))
-    assert step_zero_features(other, convnet(4, 1), (4, 4, 1), 16) is None
-
-
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
@@ -248,39 +189,3 @@ def test_the_methods_features_are_those_of_rfads_first_step():
 def test_values_out_of_range_are_refused(name, options, said):
     with pytest.raises(UserError, match=said):
         config(name, **options)
-
-
-@pytest.fixture(scope="module")
-def two_steps():
-    """Two steps of RFAD from an initial set, compiled once for all of them."""
-    import jax
-    import jax.numpy as jnp
-
-    from distill_cli.cli.compose import compose
-    from distill_cli.config import parse
-    from distill_cli.core.types import Batch, Coreset, one_hot_centred
-    from distill_cli.methods.base import Setting, make_distiller
-
-    run = parse(compose("config", ["method=rfad", "kernel.networks=2"]))
-    method = make_distiller(Setting(run, convnet(4, 1), (4, 4, 1), 3, 8))
-    batch = Batch(jnp.asarray(IMAGES), jnp.asarray(LABELS), jnp.ones(41, jnp.float32))
-    step = jax.jit(method.step)
-
-    def go(images: np.ndarray) -> tuple[Coreset, float]:
-        targets = one_hot_centred(jnp.repeat(jnp.arange(3), 3), 3)
-        start = Coreset(jnp.asarray(images), targets, jnp.zeros((), jnp.float64))
-        state, info = method.init(jax.random.key(0), start), {}
-        for key in jax.random.split(jax.random.key(1)):
-            state, info = step(state, batch, key)
-        return method.coreset(state), float(info["loss"])
-
-    return go
-
-
-@pytest.mark.parametrize("name", SELECTING)
-def test_rfad_distils_from_every_selection(name, two_steps):
-    found = initialise(config(name), request())
-    coreset, loss = two_steps(found.images)
-    assert np.isfinite(loss)
-    assert np.isfinite(coreset.images).all()
-    assert not np.array_equal(coreset.images, found.images)

@@ -9,7 +9,7 @@ import numpy as np
 
 from distill_cli.arch.layers import Architecture
 from distill_cli.core.types import Coreset, Metric
-from distill_cli.kernels.exact import gram
+from distill_cli.kernels.exact import choose_engine, gram
 
 Report = Callable[[str, float], None]  # (what, fraction done)
 
@@ -37,6 +37,13 @@ class Problem:
     _grams: dict[tuple[int, str], tuple[Coreset, dict[str, Any], float]] = field(
         default_factory=dict
     )
+
+    @property
+    def engine_used(self) -> str:
+        """The engine of the exact kernels: what auto takes for this architecture."""
+        if self.engine != "auto":
+            return self.engine
+        return choose_engine(self.architecture, self.test[0].shape[1:])
 
     def grams(self, coreset: Coreset, images: str = "test") -> tuple[dict[str, Any], float]:
         """({kernel: K(images, S)}, seconds), computed once for all protocols.

@@ -89,6 +89,7 @@ def evaluate_krr(kernel: str, config: KRRConfig, coreset: Coreset, problem: Prob
         nll=float(jnp.mean(platt(outputs, labels, k))),
         ece=float(expected_calibration_error(outputs, labels, k)),
         detail={
+            "engine": problem.engine_used,
             "ridge": ridge,
             "log_temperature": float(k),
             "half_mse": float(jnp.mean(mse(outputs, labels, k))),
@@ -131,4 +132,5 @@ def fit_log_temperature(outputs: Any, labels: Any) -> float:
     def nll(k: float) -> float:
         return float(jnp.mean(platt(outputs, labels, jnp.asarray(k))))
 
-    return float(minimize_scalar(nll, bounds=LOG_TEMPERATURES, method="bounded").x)
+    found: Any = minimize_scalar(nll, bounds=LOG_TEMPERATURES, method="bounded")
+    return float(found.x)

@@ -43,21 +43,25 @@ class ExactKernelConfig:
 
 @dataclass(frozen=True)
 class ExactKernel:
-    """The exact kernel `which` (nngp or ntk) of an architecture, in `precision`."""
+    """The exact kernel `which` (nngp or ntk) of an architecture, in `precision`; memory_mb bounds
+    the working memory of a tile."""
 
     architecture: Architecture
     which: str
     precision: str = "float32"
+    memory_mb: float = 512.0
 
     def gram(self, x1: Images, x2: Images | None = None) -> Float[Array, "n1 n2"]:
         """K(x1, x2); x2 None: K(x1, x1), symmetric and with the exact diagonal."""
         x1 = x1.astype(self.precision)
         x2 = None if x2 is None else x2.astype(self.precision)
         is_dense = isinstance(self.architecture.layers[0], Flatten)
-        make = dense_gram if is_dense else band_gram
 
         def block(x1: Images, x2: Images | None) -> Array:
-            nngp, ntk = make(self.architecture, x1, x2)
+            if is_dense:
+                nngp, ntk = dense_gram(self.architecture, x1, x2)
+            else:
+                nngp, ntk = band_gram(self.architecture, x1, x2, self.memory_mb)
             return nngp if self.which == "nngp" else ntk
 
         if is_dense or x2 is None:
@@ -104,7 +108,7 @@ def on_all_devices(tree: T) -> T:
 
 def make_exact_kernel(architecture: Architecture, config: ExactKernelConfig) -> ExactKernel:
     """The kernel of a configuration."""
-    return ExactKernel(architecture, config.name, config.precision)
+    return ExactKernel(architecture, config.name, config.precision, config.memory_mb)
 
 
 def dense_gram(

@@ -60,6 +60,9 @@ class Distiller(Protocol[State]):
         """
         ...
 
+    # Optional: `about`, a line on networks of its own for the plan of a run; `steps` (see steps_of);
+    # `losses(state, images, labels, key)`, its own loss of each image, for samplers.
+
     def flops(self, batch: int, coreset: int) -> float:
         """Arithmetic of one step (multiply and add count as two), for estimates only."""
         ...

@@ -107,6 +107,11 @@ class DC:
     inner: int
     strategy: str
 
+    @property
+    def about(self) -> str:
+        """The networks, for the plan of a run."""
+        return f"fresh {self.config.network}s, real and synthetic gradients matched"
+
     def init(self, key: PRNGKeyArray, coreset: Coreset) -> State:
         images, shape = coreset.images, self.setting.image_shape
         params = matching.fresh(self.net, key, shape)  # replaced by the first step

@@ -67,6 +67,11 @@ class DM:
     net: Net
     strategy: str
 
+    @property
+    def about(self) -> str:
+        """The networks, for the plan of a run."""
+        return f"fresh {self.config.network}s, real and synthetic features matched"
+
     def init(self, key: PRNGKeyArray, coreset: Coreset) -> State:
         del key
         return State(coreset.images, coreset.labels, jnp.zeros_like(coreset.images))

@@ -10,9 +10,9 @@ Zhou, Nezhadarya, Ba, "Dataset Distillation using Neural Feature Regression", Ne
     loss    = mean_i 1/2 ||f(x_i) - y_i||^2 - mean_j min(top1(Y_s,j) - top2(Y_s,j), 1/C)
     learn X_s and Y_s by LAMB, step size falling along a cosine to a tenth
 
-The first term is the mechanism of krr.py, the second (margin) pushes every learned label to a
-margin of 1/C and no further. Then the network makes one step of training on the new coreset, or is
-replaced (frepo_pool.py). docs/frepo.md says what differs from the released program.
+The first term is the mechanism of krr.py, the second pushes every label to a margin of 1/C and no
+further. Then the network makes one step of training on the new coreset, or is replaced
+(frepo_pool.py). docs/frepo.md says what differs from the released program.
 """
 
 import math
@@ -30,11 +30,16 @@ from distill_cli.core.losses import mse
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
 from distill_cli.methods.base import Info, Setting, Validator
-from distill_cli.methods.frepo_pool import Member, OnlineNetworks, put, take
+from distill_cli.methods.frepo_pool import (
+    Member,
+    OnlineNetworks,
+    forward_flops,
+    micro_batch,
+    put,
+    take,
+)
 from distill_cli.methods.krr import krr_score, krr_value_and_grad
 from distill_cli.nets import build
-
-ACTIVATION_BYTES = 8 << 20  # of the first layer on one micro-batch on a CPU: what its cache holds
 
 
 @dataclass(frozen=True)
@@ -86,8 +91,7 @@ class Config:
 
 
 class State(NamedTuple):
-    """params: images (n, h, w, c) and labels (n, class); optimiser: LAMB's moments; pool: the
-    networks with their own."""
+    """params: images (n, h, w, c), labels (n, class); optimiser: LAMB's moments; pool: networks."""
 
     params: dict[str, Array]
     optimiser: Any
@@ -137,8 +141,16 @@ class FRePo:
 
         rates = self.config.learning_rates
         labels = lamb(rates.labels) if self.learn_labels else optax.set_to_zero()
-        rules = {"images": lamb(rates.images), "labels": labels}
+        rules: dict[Any, Any] = {"images": lamb(rates.images), "labels": labels}
         return optax.multi_transform(rules, lambda params: {name: name for name in params})
+
+    @property
+    def about(self) -> str:
+        """The networks, for the plan of a run."""
+        method = self.config
+        return (
+            f"{method.pool} x {method.network} of width {method.width or 128}, norm {method.norm}"
+        )
 
     def start(self, coreset: Coreset) -> dict[str, Array]:
         """The initial images, and their labels divided by sqrt(classes / 10)."""
@@ -193,8 +205,7 @@ class FRePo:
     ) -> Validator:
         """The distillation's own loss, without margin, on networks of the pool's mean age.
 
-        Networks that never change are drawn from key; for each coreset they are trained on it for
-        online_updates / 2 steps. Untrained ones would rank coresets by what no step optimises.
+        Their initial weights are fixed by key; each coreset trains them online_updates / 2 steps.
         """
         keys = jax.random.split(key, self.validation_networks)
         networks, updates = self.networks, self.networks.most // 2
@@ -219,20 +230,6 @@ class FRePo:
         # Forward for the batch, forward and backward (2) for the coreset, mirrored, and online.
         images = batch + 3 * coreset * (2 if self.config.flip else 1) + 3 * min(coreset, 1000)
         return images * forward_flops(self.networks)
-
-
-def forward_flops(networks: OnlineNetworks) -> float:
-    """Multiplications and additions of one network on one image, as XLA counts them."""
-    image = jax.ShapeDtypeStruct((1, *networks.image_shape), jnp.float32)
-    variables = jax.eval_shape(networks.net.init, jax.random.key(0), image)
-    cost: Any = jax.jit(networks.net.apply).lower(variables, image).cost_analysis()
-    return float(cost["flops"])
-
-
-def micro_batch(first_width: int, image_shape: tuple[int, int, int], size: int) -> int:
-    """Images of a batch of `size` to compute at once on a CPU, in pieces of one size."""
-    bytes_each = 4 * image_shape[0] * image_shape[1] * first_width
-    return math.ceil(size / math.ceil(size * bytes_each / ACTIVATION_BYTES))
 
 
 def make(setting: Setting) -> FRePo:

@@ -10,6 +10,7 @@ pytree with a leading axis: weights, running statistics, Adam's moments, ages. S
 checkpointed like any other state, and a step reads and writes one slice of it.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from distill_cli.core.types import Coreset
 from distill_cli.nets import Net
 
 ONLINE_IMAGES = 1000  # an online step sees at most this many coreset images (released program)
+ACTIVATION_BYTES = 8 << 20  # of the first layer on one micro-batch on a CPU: what its cache holds
 
 
 class Member(NamedTuple):
@@ -141,3 +143,17 @@ def put(pool: Member, index: Int[Array, ""], member: Member) -> Member:
     return jax.tree.map(
         lambda a, new: lax.dynamic_update_index_in_dim(a, new, index, 0), pool, member
     )
+
+
+def forward_flops(networks: OnlineNetworks) -> float:
+    """Multiplications and additions of one network on one image, as XLA counts them."""
+    image = jax.ShapeDtypeStruct((1, *networks.image_shape), jnp.float32)
+    variables = jax.eval_shape(networks.net.init, jax.random.key(0), image)
+    cost: Any = jax.jit(networks.net.apply).lower(variables, image).cost_analysis()
+    return float(cost["flops"])
+
+
+def micro_batch(first_width: int, image_shape: tuple[int, int, int], size: int) -> int:
+    """Images of a batch of `size` to compute at once on a CPU, in pieces of one size."""
+    bytes_each = 4 * image_shape[0] * image_shape[1] * first_width
+    return math.ceil(size / math.ceil(size * bytes_each / ACTIVATION_BYTES))

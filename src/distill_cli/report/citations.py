@@ -30,6 +30,9 @@ _DATASETS = {
     "tiny_imagenet": ["le2015tiny"],
     "tiny_imagenet10": ["le2015tiny"],
 }
+_SENSITIVITY = (
+    "krr_sensitivity", "ridge_leverage", "kmeans_sensitivity", "one_per_cluster", "loss_importance",
+)  # fmt: skip
 _REASONS = {
     "loo2022rfad": "the RFAD method and its random-feature kernel",
     "nguyen2021kip": "kernel inducing points and kernel ridge regression on a coreset",
@@ -38,6 +41,7 @@ _REASONS = {
     "zhao2021dc": "the DC method",
     "zhao2021dsa": "the DSA method",
     "zhao2023dm": "the DM method",
+    "tukan2023subset": "importance-sampled initial images and batches",
     "novak2020neural": "the closed form of the infinite-width kernels",
     "zhuang2020adabelief": "the AdaBelief optimiser",
     "jax2018github": "the array library",
@@ -72,6 +76,8 @@ def cited(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         keys.append("novak2020neural")
     if _optimiser(result) == "adabelief" or (method == "rfad" and not _optimiser(result)):
         keys.append("zhuang2020adabelief")  # RFAD's own optimiser
+    if _name(result, "init") in _SENSITIVITY or _name(result, "sampler") in _SENSITIVITY:
+        keys.append("tukan2023subset")
     keys += _DATASETS.get(dataset_key(result.get("dataset")), [])
     keys.append("jax2018github")
     return [(key, _REASONS[key]) for key in dict.fromkeys(keys)]
@@ -98,6 +104,10 @@ def reference(key: str) -> str:
 def write_citations(folder: str | Path, result: Mapping[str, Any]) -> Path:
     """Write `folder`/citations.bib and return its path."""
     return write_text(Path(folder) / "citations.bib", citations(result))
+
+
+def _name(result: Mapping[str, Any], component: str) -> str:
+    return str(section(section(result, "config"), component).get("name", ""))
 
 
 def _optimiser(result: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 A figure is given only for a run of the same method, data set, images per class, kind of labels,
 kernel network and test protocol: two protocols on one coreset differ by several points, so
-anything looser would compare unlike things. `published_cell` lists the neighbours, each with its protocol.
+anything looser would compare unlike things. `published_cell` lists the neighbours, each with its
+protocol.
 """
 
 import json

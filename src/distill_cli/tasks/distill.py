@@ -21,7 +21,13 @@ from distill_cli.kernels import EXACT_KERNELS
 from distill_cli.kernels.exact_kernel import on_all_devices
 from distill_cli.methods.base import make_distiller, steps_of
 from distill_cli.report.terminal import summary
-from distill_cli.tasks.measure import evaluation_problem, initial_coreset, measure, pending
+from distill_cli.tasks.measure import (
+    Start,
+    evaluation_problem,
+    initial_coreset,
+    measure,
+    pending,
+)
 from distill_cli.tasks.plan import device_name, plan
 from distill_cli.tasks.problem import Problem, load_problem
 from distill_cli.tasks.runtime import (
@@ -75,11 +81,11 @@ def run(job: Job) -> Result:
     watch = Stopwatch()
     with locked(job.folder), log_file(job.folder / "distill.log"), stop_requests() as stop:
         problem = load_problem(job.config)
-        start, rows = initial_coreset(problem, job.config.init)
+        start = initial_coreset(problem, job.config.init)
         seconds = {"data": watch.lap()}
         if done is None:
-            outcome = distil(job, problem, start, stop)
-            done = export(job, problem, outcome, start, rows, seconds)
+            outcome = distil(job, problem, start.coreset, stop)
+            done = export(job, problem, outcome, start, seconds)
             watch.lap()
         result = evaluate_all(job, problem, done, stop, watch)
     say(job, summary(result))
@@ -147,8 +153,7 @@ def export(
     job: Job,
     problem: Problem,
     outcome: loop.Outcome,
-    start: Coreset,
-    rows: np.ndarray | None,
+    start: Start,
     seconds: dict[str, float],
 ) -> Result:
     """Write coreset/ and the first result.json, without evaluations yet."""
@@ -156,7 +161,7 @@ def export(
     names = problem.dataset.class_names
     ridge = getattr(config.method, "ridge", None)
     save_coreset(job.coreset_file, best.coreset, names, ridge)
-    save_coreset(job.folder / "coreset" / "initial.npz", start, names, ridge)
+    save_coreset(job.folder / "coreset" / "initial.npz", start.coreset, names, ridge)
     problem.preprocess.save(job.folder / "coreset" / "preprocess.npz")
     shape = list(best.coreset.images.shape)
     result: Result = {
@@ -171,7 +176,8 @@ def export(
         },
         "class_names": list(names), "config": as_tree(config), "device": device_name(),
         "preprocess": dataclasses.asdict(config.preprocess),
-        "initial_rows": None if rows is None else [int(row) for row in rows],
+        "initial_rows": None if start.rows is None else [int(row) for row in start.rows],
+        "initial_record": start.record,
         "seconds": {
             **seconds, "distill": round(outcome.seconds, 2), "evaluate": 0.0,
             "total": round(seconds["data"] + outcome.seconds, 2),
@@ -200,7 +206,7 @@ def evaluate_all(
     target = evaluation_problem(problem, evaluation, names, ridge, reporter)
     baseline = None
     if evaluation.baseline and names:
-        baseline, _ = initial_coreset(problem, RandomInit())
+        baseline = initial_coreset(problem, RandomInit()).coreset
     for row in measure(names, evaluation, coreset, baseline, target):
         kept = [old for old in result["evaluations"] if old["protocol"] != row["protocol"]]
         result["evaluations"] = in_order(evaluation.protocols, [*kept, row])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from distill_cli.config import Config, digest, parse
+from distill_cli.config import Config, PruneConfig, digest, parse
 from distill_cli.core.coreset_io import CoresetFile, load_coreset, record, sha256
 from distill_cli.core.files import read_json, write_json
 from distill_cli.data.preprocess import Preprocess
@@ -58,7 +58,9 @@ def parse_target(composed: DictConfig) -> Target:
         raise UserError('evaluation: nothing to do; give "evaluation=[krr_nngp,krr_ntk,finite]"')
     classes = file.coreset.labels.shape[1]
     ipc = max(1, len(file.coreset.images) // classes)
-    return Target(file, dataclasses.replace(config, ipc=ipc), bool(source.get("force", False)))
+    # A recorded command may prune what it distils from; a measurement leaves nothing out.
+    config = dataclasses.replace(config, ipc=ipc, prune=PruneConfig())
+    return Target(file, config, bool(source.get("force", False)))
 
 
 def run(target: Target, folder: Path, command: str) -> dict[str, Any]:
@@ -74,7 +76,7 @@ def run(target: Target, folder: Path, command: str) -> dict[str, Any]:
         problem, file = ready(load_problem(config), target)
         baseline = None
         if config.evaluation.baseline:
-            baseline, _ = initial_coreset(problem, RandomInit())
+            baseline = initial_coreset(problem, RandomInit()).coreset
         ridge = DEFAULT_RIDGE if file.ridge is None else file.ridge
         protocols = list(config.evaluation.protocols)
         reporter = make_reporter(job, stop)

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,8 @@ from distill_cli.config import EvaluationConfig
 from distill_cli.core.types import Coreset, Metric, one_hot_centred
 from distill_cli.evaluation.base import Problem as EvaluationProblem
 from distill_cli.evaluation.base import Report, evaluate, exact_kernels
-from distill_cli.init.base import Request, initialise
+from distill_cli.init.base import Request, initialise, json_record
+from distill_cli.init.features import step_zero_features
 from distill_cli.tasks.problem import Problem
 
 Row = dict[str, Any]
@@ -67,6 +68,7 @@ def measure(
             row["baseline_random"] = {
                 "accuracy": other.accuracy, "std": other.std, "n": other.n,
                 "seconds": round(other.seconds, 2),
+                "architectures": other.detail.get("architectures"),
             }  # fmt: skip
         yield row
 
@@ -80,22 +82,40 @@ def row_of(metric: Metric, settings: dict[str, Any]) -> Row:
     return row
 
 
-def initial_coreset(problem: Problem, init: Any) -> tuple[Coreset, np.ndarray | None]:
-    """The starting set of an initialiser with fixed labels, and the training rows it took."""
+class Start(NamedTuple):
+    """A starting set with fixed labels; rows: the training images it took, None if it has none;
+    record: what the initialiser tells about its choice, as JSON values."""
+
+    coreset: Coreset
+    rows: np.ndarray | None
+    record: Row
+
+
+def initial_coreset(problem: Problem, init: Any) -> Start:
+    """The starting set of an initialiser."""
     config, labels = problem.config, problem.dataset.train.labels[problem.train_rows]
     if problem.train_images is None:
         images: Any = LazyRows(problem)
     else:
         images = problem.train_images[problem.train_rows]
+    features = None
+    if getattr(init, "features", "") == "method":
+        features = step_zero_features(
+            config, problem.architecture, problem.dataset.image_shape, problem.micro
+        )
     request = Request(
         images=images, labels=labels, ipc=config.ipc, classes=problem.dataset.classes,  # type: ignore[arg-type]
         seed=config.seed, architecture=problem.architecture, micro=problem.micro,
+        method_features=features, takes_labels=True,
     )  # fmt: skip
     found = initialise(init, request)
-    classes = np.repeat(np.arange(problem.dataset.classes), config.ipc)
+    classes = found.labels
+    if classes is None:
+        classes = np.repeat(np.arange(problem.dataset.classes), config.ipc)
     targets = np.asarray(one_hot_centred(classes, problem.dataset.classes))
     rows = None if found.rows is None else problem.train_rows[found.rows]
-    return Coreset(found.images, targets, np.zeros((), np.float64)), rows
+    coreset = Coreset(found.images, targets, np.zeros((), np.float64))
+    return Start(coreset, rows, json_record(found.record))
 
 
 class LazyRows:

@@ -64,12 +64,14 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
             f"{config.kernel.name}, {networks} x {config.architecture.name} of width "
             f"{config.architecture.width}; micro {problem.micro}"
         )
+    about = getattr(distiller, "about", None)  # methods with networks of their own say which
+    kernel = f"networks {about}" if about else f"kernel   {kernel}"
     lines = [
         f"{config.method.name} on {data.name}: {len(data.train.labels)} training images "
         f"{height}x{width}x{channel}, {data.classes} classes",
         f"  coreset  {coreset} images ({config.ipc} per class), labels {config.labels}, "
         f"init {config.init.name}, seed {config.seed}",
-        f"  kernel   {kernel}; batch {config.batch.number} x {size}; loss {config.loss}",
+        f"  {kernel}; batch {config.batch.number} x {size}; loss {config.loss}",
         f"  steps    at most {steps}, {flops / 1e9:.3g} GFLOP each; patience "
         f"{config.validation.patience}; validation on {len(problem.valid_rows)} training images",
         f"  measures {', '.join(config.evaluation.protocols) or 'nothing'}",

@@ -189,7 +189,7 @@ def run_offset(
             c = column_sum(k, j) * setting.inner + setting.bias
             return c, None if t is None else c + column_sum(t, j) * setting.inner
 
-        convolved = materialise(flag, convolve, k, t) if keep else convolve(k, t)
+        convolved: Any = materialise(flag, convolve, k, t) if keep else convolve(k, t)
         planes.append(Plane(*convolved, *windows[i + 1]))
 
     def result():
