@@ -60,7 +60,7 @@ class Distiller(Protocol[State]):
         """
         ...
 
-    # Optional: `about`, a line on networks of its own for the plan of a run; `steps` (see steps_of);
+    # Optional: `about`, a line on the method's own networks for the plan; `steps` (see steps_of);
     # `losses(state, images, labels, key)`, its own loss of each image, for samplers.
 
     def flops(self, batch: int, coreset: int) -> float:
