@@ -123,13 +123,19 @@ class EvaluationConfig:
     """What is measured at the end: protocols by name, each with its own parameters.
 
     limit: number of test images for the exact kernels (None: all); engine: auto, band or
-    neural_tangents; baseline: also evaluate real images, as many as the coreset has; width,
+    neural_tangents; memory_mb: bound on their working memory; networks, architecture: of every
+    protocol that trains networks, in place of its own values (the first architecture gives the
+    result, all of them the transfer table); baseline: also evaluate real images, as many as the
+    coreset has; width,
     valid_limit: channels and validation images of networks that are trained (protocols refer to
     them, so that recipes can set them for all).
     """
 
     limit: int | None = None
     engine: Literal["auto", "band", "neural_tangents"] = "auto"
+    memory_mb: float = 512.0
+    networks: int | None = None
+    architecture: tuple[str, ...] | None = None
     baseline: bool = True
     width: int = 1024
     valid_limit: int | None = None
@@ -138,6 +144,11 @@ class EvaluationConfig:
     def __post_init__(self) -> None:
         if self.limit is not None:
             at_least("evaluation.limit", self.limit, 1)
+        at_least("evaluation.memory_mb", self.memory_mb, 1)
+        if self.networks is not None:
+            at_least("evaluation.networks", self.networks, 1)
+        if self.architecture == ():
+            raise UserError("evaluation.architecture=[]: name at least one, or null")
 
 
 @dataclass(frozen=True)
@@ -210,9 +221,19 @@ def parse_evaluation(tree: dict[str, Any]) -> EvaluationConfig:
         cls = component_class(PROTOCOL_MODULE.format(name=name), "Config", "evaluation", name)
         protocols[name] = build(cls, tree[name] or {}, f"evaluation.{name}.")
     order = [name for name in tree if name in protocols]
-    settings = {key: tree[key] for key in common & tree.keys()}
-    settings["protocols"] = {name: protocols[name] for name in order}
-    return build(EvaluationConfig, settings, "evaluation.")
+    given = {key: tree[key] for key in common & tree.keys()}
+    settings = build(EvaluationConfig, given, "evaluation.")
+    ordered = {name: with_common(protocols[name], settings) for name in order}
+    return dataclasses.replace(settings, protocols=ordered)
+
+
+def with_common(protocol: Any, settings: EvaluationConfig) -> Any:
+    """A protocol's settings with evaluation.networks and evaluation.architecture where it has such
+    a field and they are given."""
+    given = {"networks": settings.networks, "architectures": settings.architecture}
+    fields = {f.name for f in dataclasses.fields(protocol)}
+    changes = {k: v for k, v in given.items() if k in fields and v is not None}
+    return dataclasses.replace(protocol, **changes)
 
 
 def component(key: str, tree: Any) -> Any:

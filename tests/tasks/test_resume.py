@@ -32,7 +32,7 @@ def start(folder: Path, out: str, *more: str) -> subprocess.Popen:
 
 def wait_for_checkpoint(folder: Path, out: str, above: int, process: subprocess.Popen) -> int:
     """Until a finished checkpoint of a step above `above` is there."""
-    for _ in range(3000):
+    for _ in range(15000):  # five minutes: machines are shared
         # Four fixed levels, not "**": a walk falls over the temporary folders that the run renames.
         found = (folder / out).glob("*/*/*/*/checkpoints/*")
         steps = [int(p.name) for p in found if p.name.isdigit()]

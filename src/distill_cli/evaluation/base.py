@@ -32,6 +32,7 @@ class Problem:
     seed: int
     kernels: tuple[str, ...] = ("nngp", "ntk")
     engine: str = "auto"
+    memory_mb: float = 512.0
     limit: int | None = None
     report: Report = lambda what, fraction: None
     _grams: dict[tuple[int, str], tuple[Coreset, dict[str, Any], float]] = field(
@@ -43,7 +44,7 @@ class Problem:
         """The engine of the exact kernels: what auto takes for this architecture."""
         if self.engine != "auto":
             return self.engine
-        return choose_engine(self.architecture, self.test[0].shape[1:])
+        return choose_engine(self.architecture, self.test[0].shape[1:], self.memory_mb)
 
     def grams(self, coreset: Coreset, images: str = "test") -> tuple[dict[str, Any], float]:
         """({kernel: K(images, S)}, seconds), computed once for all protocols.
@@ -60,7 +61,7 @@ class Problem:
             what = f"exact kernels, {images} images"
             pair = (support, None) if images == "coreset" else (other[images], support)
             found = gram(
-                self.architecture, *pair, get=self.kernels, engine=self.engine,
+                self.architecture, *pair, get=self.kernels, engine=self.engine, memory_mb=self.memory_mb,
                 progress=lambda done, total: self.report(what, done / total),
             )  # fmt: skip
             self._grams[key] = (coreset, found, time.monotonic() - start)

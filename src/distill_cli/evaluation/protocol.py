@@ -21,7 +21,7 @@ from distill_cli import nets
 from distill_cli.config import at_least
 from distill_cli.core.keys import named_key, step_key
 from distill_cli.core.types import Coreset, Metric
-from distill_cli.errors import UserError
+from distill_cli.errors import UserError, choice_error
 from distill_cli.evaluation.base import Problem
 from distill_cli.evaluation.sizes import parameters
 from distill_cli.evaluation.trainer import Recipe, Variables, share_correct, train
@@ -55,6 +55,9 @@ class Networks:
                 at_least(f"evaluation.{protocol}.{key}", getattr(self, key), 1)
         if not self.architectures:
             raise UserError(f"evaluation.{protocol}.architectures=[]: name at least one network")
+        for name in self.architectures:
+            if name not in nets.NETWORKS:
+                raise choice_error(f"evaluation.{protocol}.architectures", name, nets.NETWORKS)
 
 
 def refuse_norm(config: Networks, protocol: str) -> None:

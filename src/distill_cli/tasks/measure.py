@@ -47,6 +47,7 @@ def evaluation_problem(
         seed=problem.config.seed,
         kernels=exact_kernels(names),
         engine=evaluation.engine,
+        memory_mb=evaluation.memory_mb,
         limit=evaluation.limit,
         report=report,
     )
