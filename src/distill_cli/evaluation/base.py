@@ -61,7 +61,8 @@ class Problem:
             what = f"exact kernels, {images} images"
             pair = (support, None) if images == "coreset" else (other[images], support)
             found = gram(
-                self.architecture, *pair, get=self.kernels, engine=self.engine, memory_mb=self.memory_mb,
+                self.architecture, *pair, get=self.kernels, engine=self.engine,
+                memory_mb=self.memory_mb,
                 progress=lambda done, total: self.report(what, done / total),
             )  # fmt: skip
             self._grams[key] = (coreset, found, time.monotonic() - start)
