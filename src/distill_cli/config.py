@@ -11,6 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import json
+import math
 import pkgutil
 import types
 import typing
@@ -207,10 +208,25 @@ def parse(composed: DictConfig) -> Config:
     """Turn a composed Hydra config into a typed Config; wrong types and keys raise UserError."""
     tree = plain(composed)
     tree.pop("coreset", None)  # distill-evaluate's own section
+    check_combination(tree)
     for key in COMPONENTS:
         tree[key] = component(key, tree.get(key))
     tree["evaluation"] = parse_evaluation(tree.get("evaluation") or {})
     return build(Config, tree)
+
+
+def check_combination(tree: dict[str, Any]) -> None:
+    """UserError for choices that the method cannot use: its module says in ALLOWS what it takes."""
+    name = (tree.get("method") or {}).get("name")
+    cls = component_class(f"distill_cli.methods.{name}", "Config", "method", name)
+    allows = getattr(importlib.import_module(cls.__module__), "ALLOWS", {})
+    allows = {"sampler": ("uniform", "loss_importance", "kmeans_batch")} | allows
+    for key, allowed in allows.items():
+        value = tree[key]["name"] if isinstance(tree.get(key), dict) else tree.get(key)
+        choices = group_choices(key)
+        if value not in allowed and (not choices or value in choices):
+            wanted = " or ".join(allowed)
+            raise UserError(f"{key}={value}: method={name} needs {key}={wanted}")
 
 
 def parse_evaluation(tree: dict[str, Any]) -> EvaluationConfig:
@@ -242,6 +258,9 @@ def component(key: str, tree: Any) -> Any:
     if not isinstance(tree, dict) or "name" not in tree:
         raise UserError(f"{key}: must be a config group choice with a name, found {tree!r}")
     cls = component_class(pattern.format(name=tree["name"]), attribute, key, tree["name"])
+    # Recipes may say "null" about a key that only some choices of a group have.
+    names = {f.name for f in dataclasses.fields(cls)}
+    tree = {name: value for name, value in tree.items() if value is not None or name in names}
     return build(cls, tree, f"{key}.")
 
 
@@ -286,6 +305,8 @@ def build(cls: type, tree: dict[str, Any], prefix: str = "") -> Any:
 def convert(hint: Any, value: Any, key: str) -> Any:
     """Check value against a type hint; ints pass as floats and 1e5 as the integer it is."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(value, float) and math.isinf(value):
+        raise UserError(f"{key}={value}: must be finite")
     if hint is Any or (isinstance(hint, type) and isinstance(value, hint) and hint is not int):
         return value
     if origin is Literal:
@@ -346,8 +367,9 @@ def by_ipc(ipc: int, table: Any) -> Any:
 
 
 def register_resolvers() -> None:
-    """Make ${by_ipc:${ipc},{1: a, 10: b}}, ${is_given:${key}}, ${run_digest:} and
-    ${coreset_label:path} available in YAML files."""
+    """Make ${by_ipc:${ipc},{1: a, 10: b}}, ${is_given:${key}}, ${or_here:${folder}}, ${run_digest:}
+    and ${coreset_label:path} available in YAML files."""
+    OmegaConf.register_new_resolver("or_here", lambda folder: folder or ".", replace=True)
     OmegaConf.register_new_resolver("by_ipc", by_ipc, replace=True)
     OmegaConf.register_new_resolver(
         "run_digest", lambda *, _root_: digest(plain(_root_)), replace=True

@@ -1,6 +1,7 @@
 """The contract of methods/base.py, over every method and every composed recipe, by name."""
 
 import dataclasses
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,9 @@ RECIPES = sorted(
 
 
 def setting(method: str, labels: str = "learned") -> Setting:
-    options = [f"method={method}", f"labels={labels}", "validation.networks=2"]
+    module = importlib.import_module(f"distill_cli.methods.{method}")
+    allowed = getattr(module, "ALLOWS", {}).get("labels", (labels,))
+    options = [f"method={method}", f"labels={allowed[0]}", "validation.networks=2"]
     if "networks" in compose("config", options).kernel:
         options.append("kernel.networks=2")
     config = parse(compose("config", options))

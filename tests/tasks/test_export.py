@@ -119,14 +119,14 @@ def test_foreign_coresets_need_a_transform_for_pictures(tmp_path):
     with pytest.raises(UserError, match=r"no preprocess\.npz beside it"):
         export(file, "images")
     assert [item.name for item in file.parent.iterdir()] == [file.name]
-    export(file, "images", preprocess=str(place / "preprocess.npz"))
+    export(file, "images", transform=str(place / "preprocess.npz"))
     done = export(file, "npz", tmp_path / "out")
     assert not (tmp_path / "out" / "preprocess.npz").exists()
     assert "preprocess=kip" in done["command"]
     assert "preprocess=kip" in (tmp_path / "out" / "README.md").read_text()
     assert load_coreset(tmp_path / "out").class_names == ("0", "1", "2")
     with pytest.raises(UserError, match="not a saved preprocessing"):
-        export(file, "npz", tmp_path / "other", preprocess=str(file))
+        export(file, "npz", tmp_path / "other", transform=str(file))
 
 
 def test_targets_in_the_way(tmp_path):

@@ -25,7 +25,7 @@ class Config:
         if len(self.convs) != self.depth or min(self.convs) < 1:
             raise UserError(
                 f"architecture.convs={list(self.convs)}: give one number of at least 1 for each of "
-                f"the {self.depth} blocks (architecture.depth)"
+                f"the {self.depth} blocks (architecture.depth, which a recipe may have set)"
             )
 
 

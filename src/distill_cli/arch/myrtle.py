@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from distill_cli.arch import layers
 from distill_cli.config import at_least
-from distill_cli.errors import choice_error
+from distill_cli.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,10 @@ class Config:
     def __post_init__(self) -> None:
         at_least("architecture.width", self.width, 1)
         if self.depth not in layers.MYRTLE:
-            raise choice_error("architecture.depth", self.depth, layers.MYRTLE)
+            raise UserError(
+                f"architecture.depth={self.depth}: myrtle has 5, 7 or 10; add architecture.depth=5 "
+                "(a recipe may have set another)"
+            )
 
 
 def build(config: Config) -> layers.Architecture:

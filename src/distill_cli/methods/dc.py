@@ -33,6 +33,9 @@ from distill_cli.nets import Net
 LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
 
 
+ALLOWS = {"labels": ("fixed",), "loss": ("mse",)}  # config.py check_combination
+
+
 @dataclass(frozen=True)
 class Config:
     """DC's parameters.

@@ -26,6 +26,8 @@ from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.matching import Real, Variables
 from distill_cli.nets import Net
 
+ALLOWS = {"labels": ("fixed",), "loss": ("mse",)}  # config.py check_combination
+
 
 @dataclass(frozen=True)
 class Config:

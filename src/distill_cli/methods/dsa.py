@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from distill_cli.methods import dc
 from distill_cli.methods.base import Setting
 
+ALLOWS = dc.ALLOWS
+
 
 @dataclass(frozen=True)
 class Config(dc.Config):

@@ -41,6 +41,9 @@ from distill_cli.methods.frepo_pool import (
 from distill_cli.methods.krr import krr_score, krr_value_and_grad
 from distill_cli.nets import build
 
+# config.py check_combination
+ALLOWS = {"kernel": ("random_features",), "loss": ("mse",)}
+
 
 @dataclass(frozen=True)
 class LearningRates:

@@ -27,10 +27,13 @@ from distill_cli.config import at_least, within
 from distill_cli.core.losses import LOSSES
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
+from distill_cli.kernels import EXACT_KERNELS
 from distill_cli.kernels.exact_kernel import ExactKernel, make_exact_kernel, require_exact
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.corruption import Frozen, check_corruption, freeze, put_back
 from distill_cli.methods.krr import kernel_score, kernel_value_and_grad
+
+ALLOWS = {"kernel": EXACT_KERNELS}  # config.py check_combination
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,15 @@ from distill_cli.core.linalg import krr_predict, krr_solve
 from distill_cli.core.losses import mse
 from distill_cli.core.types import Batch, Coreset, one_hot_centred
 from distill_cli.errors import UserError
+from distill_cli.kernels import EXACT_KERNELS
 from distill_cli.kernels.exact_kernel import ExactKernel, make_exact_kernel, require_exact
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.krr import kernel_score
+
+# config.py check_combination
+ALLOWS = {
+    "kernel": EXACT_KERNELS, "labels": ("learned",), "loss": ("mse",), "sampler": ("sequential",),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

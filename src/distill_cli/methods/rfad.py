@@ -34,6 +34,8 @@ from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.corruption import Frozen, check_corruption, freeze, put_back
 from distill_cli.methods.krr import feature_validator, krr_value_and_grad
 
+ALLOWS = {"kernel": ("random_features",)}  # config.py check_combination
+
 
 @dataclass(frozen=True)
 class LearningRates:

@@ -14,6 +14,7 @@ from distill_cli.report.coreset_files import CoresetFiles, read_coreset, transfo
 from distill_cli.report.results import (
     class_names,
     evaluations,
+    kept_step,
     number,
     read_metrics,
     read_result,
@@ -102,8 +103,9 @@ def _curves(result: Mapping[str, Any], metrics: list[dict[str, float]]) -> str:
         return ""
     note = "Dense curves show means over neighbouring log lines."
     if best is not None:
+        kept = {"best": "the best on validation images", "last": "the last one"}
         note += (
-            " The dashed line marks the step whose coreset was kept: the best on validation images."
+            f" The dashed line marks the step whose coreset was kept: {kept[kept_step(result)]}."
         )
     return _part(
         "Curves", f'<div class="two">{"".join(charts)}</div>', f'<p class="note">{note}</p>'
@@ -160,7 +162,7 @@ def _settings(
         ("Preprocessing", " ".join(transform_steps(files_.transform)) if files_ else ""),
         ("Seed", words.count(result.get("seed"))),
         ("Steps", words.count(result.get("steps"))),
-        ("Best step", words.count(result.get("best_step"))),
+        (f"{kept_step(result).capitalize()} step", words.count(result.get("best_step"))),
         ("Validation", _validation(section(result, "validation"))),
         ("Stopped", str(result.get("stop_reason") or "")),
         ("Run digest", str(result.get("digest") or "")),

@@ -100,3 +100,9 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 def write_text(path: str | Path, text: str) -> Path:
     """write_bytes of UTF-8 text with newlines as they are."""
     return write_bytes(path, text.encode("utf-8"))
+
+
+def kept_step(result: Mapping[str, Any]) -> str:
+    """Which coreset the run kept: "best" (on validation images) or "last"."""
+    keep = section(section(result, "config"), "validation").get("keep", "best")
+    return "last" if keep == "last" else "best"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill_cli.report import words
 from distill_cli.report.published import published_for
-from distill_cli.report.results import baseline, evaluations, gain, section
+from distill_cli.report.results import baseline, evaluations, gain, kept_step, section
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -81,7 +81,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     seconds, best = section(result, "seconds"), words.count(result.get("best_step"))
     facts = []
     if best != words.NONE:
-        facts.append(f"best step {best} of {words.count(result.get('steps'))}")
+        facts.append(f"{kept_step(result)} step {best} of {words.count(result.get('steps'))}")
     if (total := words.duration(seconds.get("total"))) != words.NONE:
         facts.append(f"{total} in all, {words.duration(seconds.get('distill'))} distilling")
     return lines + ([f"  {'; '.join(facts)}"] if facts else [])

@@ -50,7 +50,7 @@ class Config:
     format: Literal["npz", "safetensors", "torch", "images"] = "npz"
     out: str | None = None
     overwrite: bool = False
-    preprocess: str | None = None
+    transform: str | None = None
 
 
 def run(config: Config) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def run(config: Config) -> dict[str, Any]:
     out = out.expanduser()
     check_target(out, config.overwrite)
     result = record(found.path)
-    transform = transform_file(found, config.preprocess)
+    transform = transform_file(found, config.transform)
     count = found.coreset.labels.shape[1]
     names = found.class_names or tuple(map(str, result.get("class_names") or range(count)))
     if len(names) != count:
@@ -188,7 +188,7 @@ def preprocessed(found: CoresetFile, transform: Path | None) -> CoresetFile:
     if transform is None:
         raise UserError(
             f"coreset={found.path}: pictures have to be preprocessed first; give "
-            "preprocess=<preprocess.npz of the run>"
+            "transform=<preprocess.npz of the run>"
         )
     fitted = Preprocess.load(transform)
     images = np.asarray(fitted.transform(found.coreset.images * np.float32(fitted.pixel_max)))
@@ -207,7 +207,7 @@ def write_images(
         if transform is None:
             raise UserError(
                 f"coreset={found.path}: no preprocess.npz beside it, so its images cannot become "
-                "pixels again; give preprocess=<preprocess.npz of the same preprocessing>"
+                "pixels again; give transform=<preprocess.npz of the same preprocessing>"
             )
         with np.load(transform, allow_pickle=False) as data:
             arrays = {name: data[name] for name in data.files}

@@ -1,0 +1,33 @@
+"""Choices that a method cannot use are refused when the configuration is parsed, by name."""
+
+import pytest
+
+from distill_cli.cli.compose import compose
+from distill_cli.config import parse
+from distill_cli.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("method=rfad kernel=ntk", "kernel=ntk: method=rfad needs kernel=random_features"),
+        ("method=kip kernel=random_features", "method=kip needs kernel=nngp or ntk"),
+        ("method=dc labels=learned", "labels=learned: method=dc needs labels=fixed"),
+        ("method=dsa loss=platt", "loss=platt: method=dsa needs loss=mse"),
+        ("method=label_solve labels=fixed", "method=label_solve needs labels=learned"),
+        ("method=frepo loss=platt", "loss=platt: method=frepo needs loss=mse"),
+        ("method=rfad sampler=sequential", "sampler=sequential: method=rfad needs sampler=uniform"),
+        ("method.ridge=inf", "method.ridge=inf: must be finite"),
+        ("architecture=myrtle", "architecture.depth=2: myrtle has 5, 7 or 10"),
+    ],
+)
+def test_refused(options, message):
+    with pytest.raises(UserError) as error:
+        parse(compose("config", options.split()))
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("architecture", ["fully_connected", "conv_vec", "convnet"])
+def test_a_recipe_that_empties_a_key_of_another_architecture_does_no_harm(architecture):
+    config = parse(compose("config", ["method=kip", f"architecture={architecture}"]))
+    assert config.architecture.name == architecture
