@@ -217,7 +217,7 @@ def parse(composed: DictConfig) -> Config:
 
 def check_combination(tree: dict[str, Any]) -> None:
     """UserError for choices that the method cannot use: its module says in ALLOWS what it takes."""
-    name = (tree.get("method") or {}).get("name")
+    name = str((tree.get("method") or {}).get("name"))
     cls = component_class(f"distill_cli.methods.{name}", "Config", "method", name)
     allows = getattr(importlib.import_module(cls.__module__), "ALLOWS", {})
     allows = {"sampler": ("uniform", "loss_importance", "kmeans_batch")} | allows

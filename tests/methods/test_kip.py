@@ -129,7 +129,6 @@ def test_sampled_kernels_take_turns():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["method=kip", "kernel=random_features"], "kernel=random_features: method=kip needs"),
         (["method=kip", "method.kernels=[resnet]"], "method.kernels=resnet"),
         (["method=kip", "method.ridge=0"], "method.ridge=0"),
         (["method=kip", "kernel.precision=float16"], "kernel.precision=float16"),
@@ -139,10 +138,7 @@ def test_sampled_kernels_take_turns():
 )
 def test_wrong_settings_are_named(options, message):
     with pytest.raises(UserError) as error:
-        if "kernel=random_features" in options:
-            parse(compose("config", options))
-        else:
-            make(*options)
+        make(*options)
     assert message in str(error.value)
 
 
