@@ -134,6 +134,9 @@ def run(
             return Outcome(best, start, stop_reason(config, start, best), before)
         state, sampling = jax.tree.map(jnp.asarray, (state, sampling))
         progress.message(f"resuming at step {start}")
+    if len(train.labels.devices()) > 1:
+        # Where the training set is, or the second chunk would be compiled anew.
+        state, sampling = jax.device_put((state, sampling), train.labels.sharding)
     validate = distiller.validator(
         named_key(config.seed, "validation"),
         jnp.asarray(valid[0]),
