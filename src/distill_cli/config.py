@@ -7,10 +7,8 @@ only when a run is parsed, never for --help or --cfg.
 """
 
 import dataclasses
-import hashlib
 import importlib
 import importlib.util
-import json
 import math
 import pkgutil
 import types
@@ -34,11 +32,6 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "sampler": ("distill_cli.train.samplers.{name}", "Config"),
 }
 PROTOCOL_MODULE = "distill_cli.evaluation.{name}"
-
-# Keys that cannot change the distilled coreset: where things lie, what is shown, what is measured.
-NOT_IN_DIGEST = ("hydra", "out", "evaluation", "hardware", "progress", "checkpoint", "coreset")
-DATASET_NOT_IN_DIGEST = ("data_dir", "cache", "download", "limit_test")
-PLAIN_SAMPLER = {"name": "uniform", "balanced": False}
 
 
 @dataclass(frozen=True)
@@ -333,52 +326,3 @@ def convert(hint: Any, value: Any, key: str) -> Any:
         return int(value)
     wanted = getattr(hint, "__name__", str(hint))
     raise UserError(f"{key}={value}: wrong type; must be {wanted}, found {type(value).__name__}")
-
-
-def digest(tree: dict[str, Any]) -> str:
-    """Eight hex digits over everything that decides the distilled coreset.
-
-    Paths of prepared data, devices, evaluation and display do not count; the user's own data path
-    does. What is switched off (plain uniform sampling, no pruning, no corruption) does not count
-    either, so that a run keeps its folder when such an option is added.
-    """
-    kept = {key: value for key, value in tree.items() if key not in NOT_IN_DIGEST}
-    if kept.get("sampler") == PLAIN_SAMPLER:
-        del kept["sampler"]
-    if not kept.get("snapshots"):
-        kept.pop("snapshots", None)
-    if isinstance(prune := kept.get("prune"), dict) and prune.get("keep") == "none":
-        del kept["prune"]
-    if isinstance(kept.get("dataset"), dict):
-        dataset = {k: v for k, v in kept["dataset"].items() if k not in DATASET_NOT_IN_DIGEST}
-        if dataset.get("corrupt", "none") == "none":
-            dataset = {k: v for k, v in dataset.items() if not k.startswith("corrupt")}
-        if dataset.get("path"):
-            dataset["path"] = str(Path(dataset["path"]).expanduser().resolve())
-        kept["dataset"] = dataset
-    text = json.dumps(kept, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def by_ipc(ipc: int, table: Any) -> Any:
-    """The table's value at this ipc, or at the nearest tabulated ipc (ratio-wise; ties go down)."""
-    entries = {int(key): value for key, value in dict(table).items()}
-    return entries[min(entries, key=lambda at: (max(at / max(ipc, 1), max(ipc, 1) / at), at))]
-
-
-def register_resolvers() -> None:
-    """Make ${by_ipc:${ipc},{1: a, 10: b}}, ${is_given:${key}}, ${or_here:${folder}}, ${run_digest:}
-    and ${coreset_label:path} available in YAML files."""
-    OmegaConf.register_new_resolver("or_here", lambda folder: folder or ".", replace=True)
-    OmegaConf.register_new_resolver("by_ipc", by_ipc, replace=True)
-    OmegaConf.register_new_resolver(
-        "run_digest", lambda *, _root_: digest(plain(_root_)), replace=True
-    )
-    OmegaConf.register_new_resolver("is_given", lambda value: value is not None, replace=True)
-    OmegaConf.register_new_resolver("coreset_label", coreset_label, replace=True)
-
-
-def coreset_label(path: str) -> str:
-    """A folder name for evaluations of a coreset: its last path part and a digest of the path."""
-    resolved = Path(path).expanduser().resolve()
-    return f"{resolved.name}-{hashlib.sha256(str(resolved).encode()).hexdigest()[:8]}"

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from distill_cli.cli.compose import compose
-from distill_cli.config import digest, parse, plain
+from distill_cli.config import parse, plain
 from distill_cli.data.config import DatasetConfig
 from distill_cli.data.corrupt import CORRUPTIONS, corrupt
 from distill_cli.errors import UserError
+from distill_cli.naming import digest
 
 rng = np.random.default_rng(0)
 IMAGES = rng.integers(0, 256, (90, 4, 4, 1)).astype(np.uint8)

@@ -214,7 +214,8 @@ def test_values_out_of_range_are_refused(option, said):
 
 
 def test_the_sampler_counts_in_the_digest():
-    from distill_cli.config import digest, plain
+    from distill_cli.config import plain
+    from distill_cli.naming import digest
 
     trees = [plain(compose("config", [f"sampler={name}"])) for name in SAMPLERS]
     assert len({digest(tree) for tree in trees}) == 3

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from distill_cli.cli.compose import compose
-from distill_cli.config import digest, parse, plain
+from distill_cli.config import parse, plain
+from distill_cli.naming import digest
 from distill_cli.train.batches import TrainingSet, class_table, draw, draw_balanced
 from distill_cli.train.samplers import uniform
 from distill_cli.train.samplers.base import make_sampler

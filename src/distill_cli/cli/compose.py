@@ -9,8 +9,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from distill_cli.cli.errors import one_line
-from distill_cli.config import config_dir, digest, parse, plain, register_resolvers
+from distill_cli.config import config_dir, parse, plain
 from distill_cli.errors import UserError
+from distill_cli.naming import digest, register_resolvers
 
 
 def as_override(key: str, value: Any) -> str:

@@ -8,8 +8,9 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from distill_cli.cli.errors import exit_codes, job_errors
-from distill_cli.config import config_dir, digest, parse, plain, register_resolvers
+from distill_cli.config import config_dir, parse, plain
 from distill_cli.errors import UserError
+from distill_cli.naming import digest, register_resolvers
 
 
 def main() -> None:

@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 from distill_cli.cli.compose import as_override
 from distill_cli.cli.distill import remove_if_unused
 from distill_cli.cli.errors import exit_codes, job_errors
-from distill_cli.config import config_dir, register_resolvers
+from distill_cli.config import config_dir
 from distill_cli.core.coreset_io import FORMATS, record
 from distill_cli.errors import UserError
 from distill_cli.formats.detect import declared_preprocess
+from distill_cli.naming import register_resolvers
 
 # Settings of a run that mean nothing for evaluating its coreset, or that name the run's output.
 NOT_INHERITED = ("evaluation", "out", "hydra", "progress", "checkpoint")

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from distill_cli.config import Config, PruneConfig, digest, parse
+from distill_cli.config import Config, PruneConfig, parse
 from distill_cli.core.coreset_io import CoresetFile, load_coreset, record, sha256
 from distill_cli.core.files import read_json, write_json
 from distill_cli.data.preprocess import Preprocess
 from distill_cli.errors import UserError
 from distill_cli.formats import likeness
 from distill_cli.init.random import Config as RandomInit
+from distill_cli.naming import digest
 from distill_cli.report.terminal import summary
 from distill_cli.tasks.distill import Job, as_tree, make_reporter
 from distill_cli.tasks.measure import Row, evaluation_problem, initial_coreset, measure
