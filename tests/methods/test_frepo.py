@@ -253,7 +253,7 @@ def test_the_released_setting_of_cifar10():
     ("options", "words"),
     [
         (["loss=platt"], "loss=platt: method=frepo needs loss=mse"),
-        (["kernel=nngp"], "method=frepo takes no kernel"),
+        (["kernel=nngp"], "kernel=nngp: method=frepo needs kernel=random_features"),
         (["method.network=conv4"], "network=conv4: unknown"),
         (["method.norm=bath"], "norm=bath: unknown"),
         (["method.ridge=0"], "method.ridge=0"),
