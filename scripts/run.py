@@ -2,7 +2,7 @@
 """Set up and run, from a fresh clone: needs Python 3.11 to 3.13 with pip and venv, nothing else.
 
     python3 scripts/run.py distill [options]            the command of the same name
-    python3 scripts/run.py distill-evaluate [options]
+    python3 scripts/run.py distill-table [options]      likewise the other commands, distill-...
     python3 scripts/run.py test [pytest options]        the test suite
 
 Makes .venv in the repository (or in $DISTILL_VENV) the first time and whenever the dependencies
@@ -17,7 +17,8 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-COMMANDS = ("distill", "distill-evaluate", "test")
+PROGRAMS = ("distill", *(f"distill-{x}" for x in "evaluate export table report apply theory".split()))
+COMMANDS = (*PROGRAMS, "test")
 
 
 def main(arguments: list[str]) -> int:
