@@ -18,8 +18,6 @@ from jaxtyping import Array, Float
 
 from distill_cli.arch.layers import Architecture, Conv, Dense, Flatten
 from distill_cli.config import at_least
-from distill_cli.errors import UserError
-from distill_cli.kernels import EXACT_KERNELS
 from distill_cli.kernels.exact import band_gram
 from distill_cli.kernels.exact.arc_cosine import relu_dual, relu_dual_slope, safe_sqrt
 
@@ -143,9 +141,3 @@ def dense_gram(
     if on is not None:  # the product's rounding is not that of the diagonal
         k = jnp.where(on, q1[:, None], k)
     return k, t
-
-
-def require_exact(method: str, name: str) -> None:
-    """UserError unless the kernel of the run is an exact one."""
-    if name not in EXACT_KERNELS:
-        raise UserError(f"kernel={name}: method={method} needs an exact kernel; choose nngp, ntk")

@@ -238,13 +238,6 @@ class FRePo:
 def make(setting: Setting) -> FRePo:
     """FRePo bound to a setting; refuses what it cannot use."""
     config, method = setting.config, setting.config.method
-    if config.loss != "mse":
-        raise UserError(f"loss={config.loss}: method=frepo needs loss=mse")
-    if config.kernel.name != "random_features":
-        raise UserError(
-            f"kernel={config.kernel.name}: method=frepo takes no kernel, its features are those of "
-            "method.network; leave kernel=random_features"
-        )
     net = build(
         method.network, setting.classes, setting.image_shape,
         width=method.width, norm=method.norm, depth=method.depth, compat=method.compat,

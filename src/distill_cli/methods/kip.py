@@ -28,7 +28,7 @@ from distill_cli.core.losses import LOSSES
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
 from distill_cli.kernels import EXACT_KERNELS
-from distill_cli.kernels.exact_kernel import ExactKernel, make_exact_kernel, require_exact
+from distill_cli.kernels.exact_kernel import ExactKernel, make_exact_kernel
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.corruption import Frozen, check_corruption, freeze, put_back
 from distill_cli.methods.krr import kernel_score, kernel_value_and_grad
@@ -143,9 +143,8 @@ class KIP:
 
 
 def make(setting: Setting) -> KIP:
-    """KIP bound to a setting; refuses kernels and settings that it cannot use."""
+    """KIP bound to a setting; refuses settings that it cannot use."""
     config = setting.config
-    require_exact("kip", config.kernel.name)
     check_corruption(setting)
     width = 1  # widths do not matter to infinite networks
     architectures = [named(name, width, "method.kernels") for name in config.method.kernels]

@@ -23,7 +23,7 @@ from distill_cli.core.losses import mse
 from distill_cli.core.types import Batch, Coreset, one_hot_centred
 from distill_cli.errors import UserError
 from distill_cli.kernels import EXACT_KERNELS
-from distill_cli.kernels.exact_kernel import ExactKernel, make_exact_kernel, require_exact
+from distill_cli.kernels.exact_kernel import ExactKernel, make_exact_kernel
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.krr import kernel_score
 
@@ -118,13 +118,7 @@ class LabelSolve:
 
 
 def make(setting: Setting) -> LabelSolve:
-    """Label Solve bound to a setting; refuses kernels and samplers that it cannot use."""
+    """Label Solve bound to a setting."""
     config = setting.config
-    require_exact("label_solve", config.kernel.name)
-    if config.sampler.name != "sequential":
-        raise UserError(
-            f"sampler={config.sampler.name}: method=label_solve goes once through the training "
-            "set and needs sampler=sequential"
-        )
     kernel = make_exact_kernel(setting.architecture, config.kernel)
     return LabelSolve(config.method, kernel, setting.image_shape)

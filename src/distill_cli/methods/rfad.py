@@ -183,10 +183,8 @@ def network_flops(kernel: RandomFeatureKernel) -> float:
 
 
 def make(setting: Setting) -> RFAD:
-    """RFAD bound to a setting; refuses kernels and settings that it cannot use."""
+    """RFAD bound to a setting; refuses settings that it cannot use."""
     config = setting.config
-    if config.kernel.name != "random_features":
-        raise UserError(f"kernel={config.kernel.name}: method=rfad needs kernel=random_features")
     check_corruption(setting)
     kernel = RandomFeatureKernel(setting.architecture, setting.image_shape, config.kernel.networks)
     return RFAD(

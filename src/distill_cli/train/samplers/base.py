@@ -45,6 +45,22 @@ class Sampler(Protocol[State]):
         ...
 
 
+class Stateless:
+    """What the samplers share that keep nothing from step to step."""
+
+    refresh = 0
+
+    def init(self, train: TrainingSet) -> tuple[()]:
+        del train
+        return ()
+
+    def update(
+        self, state: tuple[()], train: TrainingSet, distilled: Any, key: PRNGKeyArray
+    ) -> tuple[tuple[()], dict[str, float]]:
+        del train, distilled, key
+        return state, {}
+
+
 def make_sampler(config: Config, distiller: Distiller[Any]) -> Sampler[Any]:
     """The sampler named in the configuration."""
     module = importlib.import_module(f"distill_cli.train.samplers.{config.sampler.name}")

@@ -29,6 +29,7 @@ from distill_cli.train.batches import (
     uniform_rows,
 )
 from distill_cli.train.samplers import uniform
+from distill_cli.train.samplers.base import Stateless
 from distill_cli.train.samplers.losses import LossModel
 
 log = logging.getLogger(__name__)
@@ -160,24 +161,13 @@ class LossImportance:
 
 
 @dataclass(frozen=True, eq=False)
-class Pooled:
+class Pooled(Stateless):
     """The Sampler that scores a fresh pool in every step; no state."""
 
     config: Config
     model: LossModel
     size: int
     number: int
-    refresh: int = 0
-
-    def init(self, train: TrainingSet) -> tuple[()]:
-        del train
-        return ()
-
-    def update(
-        self, state: tuple[()], train: TrainingSet, distilled: Any, key: PRNGKeyArray
-    ) -> tuple[tuple[()], dict[str, float]]:
-        del train, distilled, key
-        return state, {}
 
     def draw(
         self, state: tuple[()], train: TrainingSet, distilled: Any, key: PRNGKeyArray

@@ -14,6 +14,7 @@ from distill_cli.config import Config as RunConfig
 from distill_cli.core.types import Batch
 from distill_cli.errors import UserError
 from distill_cli.train.batches import TrainingSet
+from distill_cli.train.samplers.base import Stateless
 
 
 @dataclass(frozen=True)
@@ -29,21 +30,10 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Sequential:
+class Sequential(Stateless):
     """The Sampler without a state."""
 
     size: int
-    refresh: int = 0
-
-    def init(self, train: TrainingSet) -> tuple[()]:
-        del train
-        return ()
-
-    def update(
-        self, state: tuple[()], train: TrainingSet, distilled: Any, key: PRNGKeyArray
-    ) -> tuple[tuple[()], dict[str, float]]:
-        del train, distilled, key
-        return state, {}
 
     def draw(
         self, state: tuple[()], train: TrainingSet, distilled: Any, key: PRNGKeyArray
@@ -55,12 +45,6 @@ class Sequential:
 
 
 def make(config: Config, run: RunConfig, distiller: Any = None) -> Sequential:
-    """Batches of batch.size * batch.number images in order; needs a method that counts them."""
-    del config
-    if run.method.name != "label_solve":
-        raise UserError(
-            f"sampler=sequential: for methods that add up one pass over the training set "
-            f"(label_solve); method={run.method.name} needs another"
-        )
-    del distiller
+    """Batches of batch.size * batch.number images in order."""
+    del config, distiller
     return Sequential(run.batch.size * run.batch.number)

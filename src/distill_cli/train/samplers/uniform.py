@@ -8,6 +8,7 @@ from jaxtyping import PRNGKeyArray
 from distill_cli.config import Config as RunConfig
 from distill_cli.core.types import Batch
 from distill_cli.train.batches import TrainingSet, draw, draw_balanced
+from distill_cli.train.samplers.base import Stateless
 
 
 @dataclass(frozen=True)
@@ -19,23 +20,12 @@ class Config:
 
 
 @dataclass(frozen=True)
-class Uniform:
+class Uniform(Stateless):
     """The Sampler without a state. Weights are 1."""
 
     balanced: bool
     size: int
     number: int
-    refresh: int = 0
-
-    def init(self, train: TrainingSet) -> tuple[()]:
-        del train
-        return ()
-
-    def update(
-        self, state: tuple[()], train: TrainingSet, distilled: Any, key: PRNGKeyArray
-    ) -> tuple[tuple[()], dict[str, float]]:
-        del train, distilled, key
-        return state, {}
 
     def draw(
         self, state: tuple[()], train: TrainingSet, distilled: Any, key: PRNGKeyArray
