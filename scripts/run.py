@@ -17,8 +17,8 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PROGRAMS = ("distill", *(f"distill-{x}" for x in "evaluate export table report apply theory".split()))
-COMMANDS = (*PROGRAMS, "test")
+TASKS = ("evaluate", "export", "table", "report", "apply", "theory")
+COMMANDS = ("distill", *(f"distill-{task}" for task in TASKS), "test")
 
 
 def main(arguments: list[str]) -> int:

@@ -117,8 +117,8 @@ class EvaluationConfig:
     """What is measured at the end: protocols by name, each with its own parameters.
 
     limit: number of test images for the exact kernels (None: all); engine: auto, band or
-    neural_tangents; memory_mb: bound on their working memory; networks, architecture: of every
-    protocol that trains networks, in place of its own values (the first architecture gives the
+    neural_tangents; memory_mb: bound on their working memory; networks, architecture, epochs: of
+    every protocol that has them, in place of its own values (the first architecture gives the
     result, all of them the transfer table); baseline: also evaluate real images, as many as the
     coreset has; width,
     valid_limit: channels and validation images of networks that are trained (protocols refer to
@@ -130,6 +130,7 @@ class EvaluationConfig:
     memory_mb: float = 512.0
     networks: int | None = None
     architecture: tuple[str, ...] | None = None
+    epochs: int | None = None
     baseline: bool = True
     width: int = 1024
     valid_limit: int | None = None
@@ -139,8 +140,9 @@ class EvaluationConfig:
         if self.limit is not None:
             at_least("evaluation.limit", self.limit, 1)
         at_least("evaluation.memory_mb", self.memory_mb, 1)
-        if self.networks is not None:
-            at_least("evaluation.networks", self.networks, 1)
+        for key in ("networks", "epochs"):
+            if (value := getattr(self, key)) is not None:
+                at_least(f"evaluation.{key}", value, 1)
         if self.architecture == ():
             raise UserError("evaluation.architecture=[]: name at least one, or null")
 
@@ -172,7 +174,7 @@ class Config:
     prune: PruneConfig = field(default_factory=PruneConfig)
 
     def __post_init__(self) -> None:
-        at_least("ipc", self.ipc, 1)
+        at_least("ipc", self.ipc, 0 if self.init.name == "full" else 1)
         at_least("seed", self.seed, 0)
         at_least("steps", self.steps, 0)
         for index, step in enumerate(self.snapshots):
@@ -213,12 +215,16 @@ def check_combination(tree: dict[str, Any]) -> None:
     name = str((tree.get("method") or {}).get("name"))
     cls = component_class(f"distill_cli.methods.{name}", "Config", "method", name)
     allows = getattr(importlib.import_module(cls.__module__), "ALLOWS", {})
-    allows = {"sampler": ("uniform", "loss_importance", "kmeans_batch")} | allows
+    others = {
+        "sampler": [name for name in group_choices("sampler") if name != "sequential"],
+        "init": [name for name in group_choices("init") if name != "full"],
+    }
+    allows = others | allows
     for key, allowed in allows.items():
         value = tree[key]["name"] if isinstance(tree.get(key), dict) else tree.get(key)
         choices = group_choices(key)
         if value not in allowed and (not choices or value in choices):
-            wanted = " or ".join(allowed)
+            wanted = " or ".join(map(str, allowed))
             raise UserError(f"{key}={value}: method={name} needs {key}={wanted}")
 
 
@@ -237,9 +243,10 @@ def parse_evaluation(tree: dict[str, Any]) -> EvaluationConfig:
 
 
 def with_common(protocol: Any, settings: EvaluationConfig) -> Any:
-    """A protocol's settings with evaluation.networks and evaluation.architecture where it has such
+    """A protocol's settings with evaluation.networks, .architecture and .epochs where it has such
     a field and they are given."""
-    given = {"networks": settings.networks, "architectures": settings.architecture}
+    given = {"architectures": settings.architecture}
+    given |= {key: getattr(settings, key) for key in ("networks", "epochs")}
     fields = {f.name for f in dataclasses.fields(protocol)}
     changes = {k: v for k, v in given.items() if k in fields and v is not None}
     return dataclasses.replace(protocol, **changes)

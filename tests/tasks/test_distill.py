@@ -248,3 +248,50 @@ def test_released_rfad_coreset_on_the_cifar10_test_set(command, tmp_path, tfds_d
         expected = {"krr_nngp": 0.33765, "krr_ntk": 0.81782}[row["protocol"]]
         assert row["detail"]["mean_diagonal"] == pytest.approx(expected, rel=1e-4)
         assert row["accuracy"] == pytest.approx(0.605, abs=0.11)  # three standard errors of 200
+
+
+def test_the_whole_training_split_as_the_ceiling(command, tmp_path):
+    """method=full keeps every training image, chooses nothing, and is measured as a coreset is."""
+    options = [
+        "method=full", "evaluation=[dc]", "evaluation.networks=1", "evaluation.dc.width=8",
+        "evaluation.epochs=2", "progress=none",
+    ]  # fmt: skip
+    done = command("distill", *options)
+    assert done.code == 0, done.err
+    folder = folder_of(tmp_path)
+    result = json.loads((folder / "result.json").read_text())
+    assert result["ipc"] == 0 and result["coreset"]["images"] == [1438, 8, 8, 1]
+    assert result["validation"]["loss"] is None
+    (row,) = result["evaluations"]
+    assert row["settings"]["epochs"] == 2 and "baseline_random" not in row
+    assert row["accuracy"] > 0.3
+    with np.load(folder / "coreset" / "coreset.npz") as file:
+        hard = file["labels"].argmax(1)
+    assert (np.diff(hard) >= 0).all()
+    assert not (folder / "coreset" / "initial.npz").exists()
+    assert "Real images of the training set" in (folder / "coreset" / "card.md").read_text()
+    again = command("distill-evaluate", f"coreset={folder}", "evaluation=[dc]", *options[2:])
+    assert again.code == 0, again.err
+    other = json.loads(next(tmp_path.rglob("evaluation.json")).read_text())["evaluations"][0]
+    assert other["accuracy"] == row["accuracy"]
+
+
+def test_exact_regression_refuses_a_support_set_that_is_too_large(command, monkeypatch):
+    from distill_cli.evaluation import base
+
+    monkeypatch.setattr(base, "MOST_SUPPORT", 1000)
+    done = command("distill", "method=full", "evaluation=[krr_nngp]", "progress=none")
+    assert done.code == 2
+    assert "exact regression on 1438 images (at most 1000)" in done.err
+
+
+def test_a_large_set_is_shown_in_part(command, tmp_path, monkeypatch):
+    from distill_cli.report import coreset_files
+
+    done = command("distill", "method=full", "evaluation=[]", "progress=none")
+    assert done.code == 0, done.err
+    monkeypatch.setattr(coreset_files, "MOST_SHOWN", 1000)
+    seen = coreset_files.read_coreset(folder_of(tmp_path))
+    assert seen is not None and seen.total == 1438
+    assert np.bincount(seen.coreset.hard_labels).tolist() == [50] * 10
+    assert len(seen.distilled.pixels) == len(seen.coreset.labels) == 500

@@ -9,8 +9,10 @@ import numpy as np
 
 from distill_cli.arch.layers import Architecture
 from distill_cli.core.types import Coreset, Metric
+from distill_cli.errors import UserError
 from distill_cli.kernels.exact import choose_engine, gram
 
+MOST_SUPPORT = 10_000  # support images of exact regression; float64 matrix of 0.8 GB, one solve
 Report = Callable[[str, float], None]  # (what, fraction done)
 
 
@@ -49,9 +51,16 @@ class Problem:
     def grams(self, coreset: Coreset, images: str = "test") -> tuple[dict[str, Any], float]:
         """({kernel: K(images, S)}, seconds), computed once for all protocols.
 
-        images: test, valid, or coreset for K_ss.
+        images: test, valid, or coreset for K_ss. Raises UserError where the coreset is too large.
         """
         import time
+
+        if len(coreset.images) > MOST_SUPPORT:
+            raise UserError(
+                f"evaluation=krr_{self.kernels[0]}: exact regression on {len(coreset.images)} "
+                f"images (at most {MOST_SUPPORT}); choose a protocol that trains networks: "
+                "finite, frepo, dc, dsa or kip_finite"
+            )
 
         key = (id(coreset), images)
         if key not in self._grams:

@@ -17,6 +17,7 @@ from distill_cli.report.coreset_files import (
 from distill_cli.report.published import published_for
 from distill_cli.report.results import baseline, evaluations, gain, number, section, write_text
 
+UNDISTILLED = ("random", "full")  # methods whose images are the training set's own
 _LICENCES = {
     "mnist": "MNIST is commonly passed on under CC BY-SA 3.0.",
     "fashion_mnist": "Fashion-MNIST is published under the MIT licence.",
@@ -69,14 +70,15 @@ def _what(result: Mapping[str, Any], files: CoresetFiles | None) -> str:
     names = (
         f"{words.method_title(result.get('method'))}, {words.dataset_title(result.get('dataset'))}"
     )
-    lines = [
+    synthetic = (
         "A few synthetic images with labels, optimised so that a model fitted on them alone does "
-        f"well on real test images of the data set they stand in for ({names}).",
-        "",
-    ]
+        f"well on real test images of the data set they stand in for ({names})."
+    )
+    real = f"Real images of the training set with their labels, nothing distilled ({names})."
+    lines = [real if result.get("method") in UNDISTILLED else synthetic, ""]
     stored = section(result, "coreset")
     if files:
-        n, h, w, c = files.coreset.images.shape
+        n, (_, h, w, c) = files.total, files.coreset.images.shape
         labels = files.coreset.labels
         centred = np.eye(labels.shape[1])[files.coreset.hard_labels] - 1 / labels.shape[1]
         plain = np.allclose(labels, centred, atol=1e-4)
@@ -196,14 +198,22 @@ def _preprocessing(files: CoresetFiles | None) -> str:
 
 def _licence(result: Mapping[str, Any]) -> str:
     known = _LICENCES.get(words.dataset_key(result.get("dataset")), "")
+    origin = "were computed from the training set and may carry parts of it"
+    if result.get("method") in UNDISTILLED:
+        origin = "are those of the training set"
     return (
-        "The images were computed from the training set and may carry parts of it, so treat "
+        f"The images {origin}, so treat "
         f"them as under the terms of the data set. {known} Check the terms at the source before "
         "passing the coreset on. The licence of the program that made it does not extend to it."
     ).replace("  ", " ")
 
 
 def _limits(result: Mapping[str, Any], files: CoresetFiles | None) -> str:
+    biases = (
+        "* Biases and label errors of the training set are carried over; rare cases may be lost."
+    )
+    if result.get("method") in UNDISTILLED:
+        return f"* These are real images, with whatever privacy questions the data raise.\n{biases}"
     method = words.method_title(result.get("method"))
     lines = [
         f"* It was fitted to one model family ({method}'s kernel or networks). Other "
@@ -212,7 +222,7 @@ def _limits(result: Mapping[str, Any], files: CoresetFiles | None) -> str:
         "from them say nothing about the data set.",
         "* Labels are regression targets, not probabilities: rows need not sum to one.",
         "* It is no privacy guarantee. Images that started from real ones can still show them.",
-        "* Biases and label errors of the training set are carried over; rare cases may be lost.",
+        biases,
     ]
     if files and files.distilled.clipped:
         share = 100 * files.distilled.clipped

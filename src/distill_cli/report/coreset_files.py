@@ -9,15 +9,23 @@ import numpy as np
 from distill_cli.report import standalone_load
 from distill_cli.report.images import View, view
 
+MOST_SHOWN = 10_000  # images of one picture; of larger sets the first of each class,
+SHOWN_OF_LARGE = 500  # so many in all
+
 
 class CoresetFiles(NamedTuple):
-    """Coreset, transform, and both ways to look at it. initial is None where it was not kept."""
+    """Coreset, transform, and both ways to look at it. initial is None where it was not kept.
+
+    Of a coreset with more than MOST_SHOWN images it holds the first of each class, and `total`
+    says how many there are.
+    """
 
     coreset: standalone_load.Coreset
     transform: dict[str, Any]
     distilled: View
     initial: View | None
     initial_labels: np.ndarray | None
+    total: int
 
 
 def read_coreset(folder: str | Path) -> CoresetFiles | None:
@@ -25,7 +33,7 @@ def read_coreset(folder: str | Path) -> CoresetFiles | None:
     place = Path(folder) / "coreset"
     if not (place / "coreset.npz").is_file():
         return None
-    coreset = standalone_load.load(place)
+    coreset, total = first_of_each_class(standalone_load.load(place))
     known = (place / "preprocess.npz").is_file()
     transform = standalone_load.read_transform(place) if known else {}
     initial = labels = None
@@ -33,7 +41,20 @@ def read_coreset(folder: str | Path) -> CoresetFiles | None:
         with np.load(place / "initial.npz", allow_pickle=False) as data:
             initial = view(data["images"], transform)
             labels = data["labels"] if "labels" in data.files else coreset.labels
-    return CoresetFiles(coreset, transform, view(coreset.images, transform), initial, labels)
+    return CoresetFiles(coreset, transform, view(coreset.images, transform), initial, labels, total)
+
+
+def first_of_each_class(
+    coreset: standalone_load.Coreset,
+) -> tuple[standalone_load.Coreset, int]:
+    """(at most MOST_SHOWN images of a coreset, evenly over the classes; how many it has)."""
+    total, classes = coreset.labels.shape
+    if total <= MOST_SHOWN:
+        return coreset, total
+    hard, each = coreset.hard_labels, max(1, SHOWN_OF_LARGE // classes)
+    rows = np.concatenate([np.flatnonzero(hard == label)[:each] for label in range(classes)])
+    parts = {key: getattr(coreset, key)[rows] for key in ("images", "labels", "hard_labels")}
+    return coreset._replace(**parts), total
 
 
 def transform_steps(transform: Mapping[str, Any]) -> list[str]:

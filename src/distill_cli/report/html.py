@@ -68,7 +68,7 @@ def subtitle(result: Mapping[str, Any], coreset: CoresetFiles | None) -> str:
     """Size of the set, kind of labels, steps."""
     facts = []
     if coreset:
-        n, h, w, c = coreset.coreset.images.shape
+        n, (_, h, w, c) = coreset.total, coreset.coreset.images.shape
         kind = {1: "grey", 3: "colour"}.get(c, f"{c}-channel")
         facts.append(f"{words.plural(n, f'{kind} image')} of {h} \u00d7 {w} pixels")
         facts.append(words.plural(len(coreset.coreset.class_names), "class"))

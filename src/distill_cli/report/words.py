@@ -28,6 +28,7 @@ _DATASET_ALIASES = {"svhn_cropped": "svhn", "fashion": "fashion_mnist", "celeb_a
 _METHODS = {
     "rfad": "RFAD",
     "random": "No distillation",
+    "full": "The whole training set",
     "kip": "KIP",
     "frepo": "FRePo",
     "dc": "DC",
@@ -73,9 +74,9 @@ def protocol_title(protocol: object) -> str:
 
 
 def run_title(result: Mapping[str, Any]) -> str:
-    """ "RFAD on CIFAR-10, 1 image per class"."""
+    """ "RFAD on CIFAR-10, 1 image per class"; no number of images where it is all of them."""
     ipc = number(result.get("ipc"))
-    size = f", {plural(round(ipc), 'image')} per class" if ipc is not None else ""
+    size = f", {plural(round(ipc), 'image')} per class" if ipc else ""
     return f"{method_title(result.get('method'))} on {dataset_title(result.get('dataset'))}{size}"
 
 

@@ -161,7 +161,8 @@ def export(
     names = problem.dataset.class_names
     ridge = getattr(config.method, "ridge", None)
     save_coreset(job.coreset_file, best.coreset, names, ridge)
-    save_coreset(job.folder / "coreset" / "initial.npz", start.coreset, names, ridge)
+    if config.ipc:  # the whole training split is not written twice
+        save_coreset(job.folder / "coreset" / "initial.npz", start.coreset, names, ridge)
     problem.preprocess.save(job.folder / "coreset" / "preprocess.npz")
     shape = list(best.coreset.images.shape)
     result: Result = {
@@ -171,7 +172,7 @@ def export(
         "init": config.init.name, "steps": outcome.step, "best_step": int(best.step),
         "stop_reason": outcome.reason,
         "validation": {
-            "loss": float(best.loss), "accuracy": float(best.accuracy),
+            "loss": finite_or_none(best.loss), "accuracy": finite_or_none(best.accuracy),
             "images": len(problem.valid_rows),
         },
         "class_names": list(names), "config": as_tree(config), "device": device_name(),
@@ -194,6 +195,11 @@ def export(
     return result
 
 
+def finite_or_none(value: np.ndarray) -> float | None:
+    """A number as JSON has it: null where a method gave no score."""
+    return float(value) if np.isfinite(value) else None
+
+
 def evaluate_all(
     job: Job, problem: Problem, result: Result, stop: StopRequest, watch: Stopwatch
 ) -> Result:
@@ -205,7 +211,7 @@ def evaluate_all(
     reporter = make_reporter(job, stop)
     target = evaluation_problem(problem, evaluation, names, ridge, reporter)
     baseline = None
-    if evaluation.baseline and names:
+    if evaluation.baseline and names and job.config.ipc:  # else there is nothing to draw from
         baseline = initial_coreset(problem, RandomInit()).coreset
     for row in measure(names, evaluation, coreset, baseline, target):
         kept = [old for old in result["evaluations"] if old["protocol"] != row["protocol"]]

@@ -58,7 +58,7 @@ def parse_target(composed: DictConfig) -> Target:
     if not config.evaluation.protocols:
         raise UserError('evaluation: nothing to do; give "evaluation=[krr_nngp,krr_ntk,finite]"')
     classes = file.coreset.labels.shape[1]
-    ipc = max(1, len(file.coreset.images) // classes)
+    ipc = max(1, len(file.coreset.images) // classes) if config.ipc else 0
     # A recorded command may prune what it distils from; a measurement leaves nothing out.
     config = dataclasses.replace(config, ipc=ipc, prune=PruneConfig())
     return Target(file, config, bool(source.get("force", False)))
@@ -76,7 +76,7 @@ def run(target: Target, folder: Path, command: str) -> dict[str, Any]:
     with locked(folder), log_file(folder / "distill.log"), stop_requests() as stop:
         problem, file = ready(load_problem(config), target)
         baseline = None
-        if config.evaluation.baseline:
+        if config.evaluation.baseline and config.ipc:
             baseline = initial_coreset(problem, RandomInit()).coreset
         ridge = DEFAULT_RIDGE if file.ridge is None else file.ridge
         protocols = list(config.evaluation.protocols)

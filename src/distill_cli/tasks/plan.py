@@ -30,7 +30,7 @@ def expected_memory(problem: Problem, networks: int) -> float:
     """
     config, shape = problem.config, problem.dataset.image_shape
     pixels = shape[0] * shape[1] * shape[2]
-    coreset = config.ipc * problem.dataset.classes
+    coreset = coreset_size(problem)
     width, blocks = config.architecture.width, getattr(config.architecture, "depth", 1)
     feature = max(shape[0] >> blocks, 1) * max(shape[1] >> blocks, 1) * width
     raw = problem.dataset.train.images
@@ -48,12 +48,17 @@ def expected_memory(problem: Problem, networks: int) -> float:
     return train + valid + activations + features + batch + learned
 
 
+def coreset_size(problem: Problem) -> int:
+    """Images that the run ends with; ipc=0 stands for the whole training split."""
+    return problem.config.ipc * problem.dataset.classes or len(problem.train_rows)
+
+
 def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> str:
     """A short block: what runs, for at most how many steps, on what, how large, where the result
     goes."""
     config, data = problem.config, problem.dataset
     height, width, channel = data.image_shape
-    coreset = config.ipc * data.classes
+    coreset = coreset_size(problem)
     networks = getattr(config.kernel, "networks", 1)
     size = min(config.batch.size, len(problem.train_rows))
     flops = distiller.flops(size * config.batch.number, coreset)
@@ -69,7 +74,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
     lines = [
         f"{config.method.name} on {data.name}: {len(data.train.labels)} training images "
         f"{height}x{width}x{channel}, {data.classes} classes",
-        f"  coreset  {coreset} images ({config.ipc} per class), labels {config.labels}, "
+        f"  coreset  {coreset} images ({config.ipc or 'all'} per class), labels {config.labels}, "
         f"init {config.init.name}, seed {config.seed}",
         f"  {kernel}; batch {config.batch.number} x {size}; loss {config.loss}",
         f"  steps    at most {steps}, {flops / 1e9:.3g} GFLOP each; patience "

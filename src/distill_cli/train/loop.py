@@ -198,7 +198,8 @@ def run(
             means = {key: value.mean() for key, value in values.items()}
             tracker.log(step - 1, **means, seconds=spent_seconds(), steps_per_second=rate)
             progress.stepped(step, means)
-        save(finished=True)
+        if config.steps:  # else there is nothing to go on with, and result.json says all
+            save(finished=True)
         return Outcome(best, step, stop_reason(config, step, best), spent_seconds())
     finally:
         tracker.close()
