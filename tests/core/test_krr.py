@@ -84,3 +84,15 @@ def test_keys_depend_on_seed_name_and_step_only():
     assert bits(0, "batch", 3) == bits(0, "batch", 3)
     drawn = {bits(s, n, t) for s in (0, 1) for n in ("batch", "step") for t in (0, 1)}
     assert len(drawn) == 8
+
+
+def test_a_support_image_with_a_tth_of_the_ridge_stands_for_t_copies():
+    """(K + diag(lam / t))^-1 y predicts what regression on t copies of each image does."""
+    features, y, t = rng.normal(size=(6, 4)), rng.normal(size=(6, 2)), np.array([1, 3, 1, 2, 5, 1])
+    features /= np.linalg.norm(features, axis=1, keepdims=True)  # so that trace / n is 1 for both
+    k_ts = rng.normal(size=(5, 4)) @ features.T
+    many = np.repeat(features, t, axis=0)
+    copies = krr_solve(jnp.asarray(many @ many.T), jnp.asarray(np.repeat(y, t, axis=0)), 1e-2)
+    wanted = np.repeat(k_ts, t, axis=1) @ np.asarray(copies)
+    alpha = krr_solve(jnp.asarray(features @ features.T), jnp.asarray(y), 1e-2 / t)
+    np.testing.assert_allclose(krr_predict(jnp.asarray(k_ts), alpha), wanted, rtol=1e-8, atol=1e-10)

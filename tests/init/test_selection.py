@@ -189,3 +189,37 @@ def test_features_of_the_method_are_used_or_refused():
 def test_values_out_of_range_are_refused(name, options, said):
     with pytest.raises(UserError, match=said):
         config(name, **options)
+
+
+@pytest.mark.parametrize("name", ["krr_sensitivity", "ridge_leverage", "kmeans_sensitivity"])
+@pytest.mark.parametrize("balanced", [True, False])
+def test_weights_folded_into_the_ridge(name, balanced):
+    """mean(u) / u_i in the order of the images; the images themselves are the same either way."""
+    plain = initialise(config(name, balanced=balanced), request(takes_labels=True))
+    options = config(name, balanced=balanced, weights="ridge")
+    found = initialise(options, request(takes_labels=True))
+    assert plain.ridge_weights is None and found.ridge_weights is not None
+    np.testing.assert_array_equal(found.rows, plain.rows)
+    u = found.record["weights"]
+    np.testing.assert_allclose(found.ridge_weights * u, u.mean())
+    likely = np.argsort(found.record["chosen_scores"][:3])  # of the first class, where balanced
+    if balanced:
+        assert (np.diff(found.ridge_weights[:3][likely]) >= 0).all()
+
+
+def test_class_wise_leverage_is_that_of_each_class_alone():
+    found = initialise(config("ridge_leverage", class_wise=True, lam=1e-2), request())
+    flat = IMAGES.reshape(41, -1).astype(np.float64)
+    for label in range(3):
+        phi = flat[label == LABELS]
+        gram = phi @ phi.T
+        hat = np.diag(gram @ np.linalg.inv(gram + 1e-2 * np.trace(gram) * np.eye(len(gram))))
+        np.testing.assert_allclose(found.record["scores"][label == LABELS], hat, rtol=1e-6)
+        assert found.record["effective_dimension"][label] == pytest.approx(hat.sum())
+    other = initialise(config("krr_sensitivity", class_wise=True, lam=1e-2), request())
+    np.testing.assert_allclose(other.record["scores"], found.record["scores"])  # no label term
+
+
+def test_class_wise_dimension_is_met_in_every_class():
+    found = initialise(config("ridge_leverage", class_wise=True, effective_dimension=4), request())
+    np.testing.assert_allclose(found.record["effective_dimension"], 4, rtol=1e-3)

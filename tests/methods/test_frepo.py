@@ -43,7 +43,7 @@ def networks(network="frepo_conv", norm="batch", most=5, late=False, **options) 
 
 def distiller(learn=True, steps=100, micro=3, pool=None, **options) -> frepo.FRePo:
     config = frepo.Config(**{"pool": 3, "label_scale": False, **options})
-    return frepo.FRePo(config, pool or networks(), learn, steps, micro, 2)
+    return frepo.FRePo(config, pool or networks(), learn, steps, micro, 2, config.ridge)
 
 
 @cache
@@ -163,7 +163,7 @@ def test_with_a_fresh_network_it_is_rfads_gradient():
 
     kernel = Kernel(convnet(4, 2), SHAPE, 1)
     config = rfad.Config(ridge=5e-3, transform=False)
-    other = rfad.RFAD(config, kernel, "mse", True, 3, 1, 0)
+    other = rfad.RFAD(config, kernel, "mse", True, 3, 1, 0, config.ridge)
     params = {"images": start.images, "labels": start.labels}
     info, gradient = jax.jit(method.value_and_grad)(params, variables, batch)
     state, their_info = jax.jit(other.step)(other.init(KEY, start), batch, KEY)

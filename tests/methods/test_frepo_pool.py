@@ -132,7 +132,9 @@ def test_large_coresets_are_trained_on_in_part(monkeypatch):
     assert drawn == set(range(8))
 
 
-METHOD = frepo.FRePo(frepo.Config(pool=4, ridge=1e-3, flip=True), networks(most=2), True, 20, 3, 2)
+METHOD = frepo.FRePo(
+    frepo.Config(pool=4, ridge=1e-3, flip=True), networks(most=2), True, 20, 3, 2, 1e-3
+)
 
 
 @cache

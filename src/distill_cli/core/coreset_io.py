@@ -29,9 +29,10 @@ FORMATS = (
 class CoresetFile:
     """A coreset as it was found: arrays on the host, class names and ridge where recorded.
 
-    ridge is relative to trace(K_ss)/n, None where the file does not say. path: the file, or the
-    folder of an image_folder. pixels: images are raw pixels in [0, 1], still to be preprocessed;
-    otherwise they are in preprocessed space. note: what was chosen among several contents.
+    ridge is relative to trace(K_ss)/n, None where the file does not say; ridge_weights (n,) scale
+    it for each image, None: 1. path: the file, or the folder of an image_folder. pixels: images are
+    raw pixels in [0, 1], still to be preprocessed; otherwise they are in preprocessed space.
+    note: what was chosen among several contents.
     """
 
     coreset: "Coreset"
@@ -41,6 +42,7 @@ class CoresetFile:
     format: str = "distill"
     pixels: bool = False
     note: str = ""
+    ridge_weights: np.ndarray | None = None
 
     @property
     def folder(self) -> Path:
@@ -56,10 +58,14 @@ class CoresetFile:
 
 
 def save_coreset(
-    path: Path, coreset: "Coreset", class_names: Sequence[str], ridge: float | None
+    path: Path,
+    coreset: "Coreset",
+    class_names: Sequence[str],
+    ridge: float | None,
+    ridge_weights: np.ndarray | None = None,
 ) -> None:
     """Keys images (n, h, w, c) float32, labels (n, class) float32, log_temperature, class_names,
-    and ridge where the method has one."""
+    ridge where the method has one, and ridge_weights (n,) where the start has them."""
     arrays = {
         "images": np.asarray(coreset.images, np.float32),
         "labels": np.asarray(coreset.labels, np.float32),
@@ -68,6 +74,8 @@ def save_coreset(
     }
     if ridge is not None:
         arrays["ridge"] = np.asarray(ridge, np.float64)
+    if ridge_weights is not None:
+        arrays["ridge_weights"] = np.asarray(ridge_weights, np.float64)
     write_npz(path, arrays)
 
 
@@ -94,8 +102,10 @@ def checked(
     file: Path, format: str, images: np.ndarray, labels: np.ndarray, *,
     log_temperature: float = 0.0, ridge: float | None = None,
     class_names: Sequence[Any] | None = None, pixels: bool = False, note: str = "",
+    ridge_weights: Any = None,
 ) -> CoresetFile:  # fmt: skip
-    """A CoresetFile of images (n, h, w, c) and soft labels (n, class), both floats and finite.
+    """A CoresetFile of images (n, h, w, c) and soft labels (n, class), both floats and finite;
+    ridge_weights (n,) above 0.
 
     Raises UserError that names the file otherwise.
     """
@@ -109,6 +119,12 @@ def checked(
             raise UserError(f"coreset={file}: {key} contains NaN or infinite values")
     if len(images) != len(labels) or not len(images):
         raise UserError(f"coreset={file}: {len(images)} images but {len(labels)} labels")
+    if ridge_weights is not None:
+        ridge_weights = np.asarray(ridge_weights, np.float64)
+        if ridge_weights.shape != labels.shape[:1] or not (
+            np.isfinite(ridge_weights).all() and ridge_weights.min() > 0
+        ):
+            raise UserError(f"coreset={file}: ridge_weights must be {len(labels)} numbers above 0")
     from distill_cli.core.types import Coreset
 
     numbers = {"log_temperature": log_temperature, "ridge": 0.0 if ridge is None else ridge}
@@ -121,7 +137,7 @@ def checked(
         np.asarray(temperature, np.float64),
     )
     names = None if class_names is None else tuple(map(str, class_names))
-    return CoresetFile(coreset, names, ridge, file, format, pixels, note)
+    return CoresetFile(coreset, names, ridge, file, format, pixels, note, ridge_weights)
 
 
 def record(place: Path) -> dict[str, Any]:

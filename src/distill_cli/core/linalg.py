@@ -7,18 +7,22 @@ the condition number at n/reg + 1.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+Reg = float | Float[np.ndarray, " n"]  # relative ridge: one for all support images, or one of each
 
-def ridge(k_ss: Float[Array, "n n"], reg: float) -> Float[Array, "n n"]:
-    """K + reg * trace(K)/n * I, in float64."""
+
+def ridge(k_ss: Float[Array, "n n"], reg: Reg) -> Float[Array, "n n"]:
+    """K + trace(K)/n * diag(reg), in float64."""
     k_ss = k_ss.astype(jnp.float64)
     n = k_ss.shape[0]
-    return k_ss + reg * jnp.trace(k_ss) / n * jnp.eye(n, dtype=jnp.float64)
+    each = jnp.broadcast_to(jnp.asarray(reg, jnp.float64), (n,))
+    return k_ss + jnp.trace(k_ss) / n * jnp.diag(each)
 
 
 def krr_solve(
-    k_ss: Float[Array, "n n"], y_s: Float[Array, "n class"], reg: float
+    k_ss: Float[Array, "n n"], y_s: Float[Array, "n class"], reg: Reg
 ) -> Float[Array, "n class"]:
     """alpha = (K_ss + reg trace(K_ss)/n I)^-1 y_s by Cholesky in float64.
 
@@ -29,7 +33,7 @@ def krr_solve(
 
 
 def leave_one_out(
-    k_ss: Float[Array, "n n"], y_s: Float[Array, "n class"], reg: float
+    k_ss: Float[Array, "n n"], y_s: Float[Array, "n class"], reg: Reg
 ) -> Float[Array, "n class"]:
     """y_i - f_{-i}(x_i): residual at each support point of the regression on all the others.
 

@@ -21,7 +21,8 @@ class Problem:
     """What coresets are measured on, all in the preprocessed space, on the host.
 
     valid: (images, labels) of the training split, for early stopping; test: (images, labels);
-    ridge: relative ridge of kernel regression; kernels: exact kernels that some protocol of this
+    ridge: relative ridge of kernel regression, times ridge_weights (coreset,) where the coreset has
+    them; kernels: exact kernels that some protocol of this
     evaluation needs, made in one pass; limit: test images used by the exact kernels.
     """
 
@@ -36,6 +37,7 @@ class Problem:
     engine: str = "auto"
     memory_mb: float = 512.0
     limit: int | None = None
+    ridge_weights: np.ndarray | None = None
     report: Report = lambda what, fraction: None
     _grams: dict[tuple[int, str], tuple[Coreset, dict[str, Any], float]] = field(
         default_factory=dict

@@ -60,25 +60,26 @@ def evaluate_krr(kernel: str, config: KRRConfig, coreset: Coreset, problem: Prob
     k_ss, k_ts, y_s = matrix("coreset"), matrix("test"), jnp.asarray(coreset.labels)
     labels = jnp.asarray(problem.test[1][: problem.limit], jnp.int32)
     ridge = problem.ridge if config.ridge is None else config.ridge
+    weights = 1.0 if problem.ridge_weights is None else problem.ridge_weights
     detail: dict[str, object] = {}
     begun = time.monotonic()
     k = jnp.asarray(coreset.log_temperature, jnp.float64)
     if config.ridges or config.calibrate:
         k_vs, valid_labels = matrix("valid"), jnp.asarray(problem.valid[1], jnp.int32)
         if config.ridges:
-            ridge, scores = choose_ridge(k_ss, k_vs, y_s, valid_labels, config.ridges)
+            ridge, scores = choose_ridge(k_ss, k_vs, y_s, valid_labels, config.ridges, weights)
             detail["ridge_scores"] = scores
         if config.calibrate:
-            outputs = krr_predict(k_vs, krr_solve(k_ss, y_s, ridge))
+            outputs = krr_predict(k_vs, krr_solve(k_ss, y_s, ridge * weights))
             detail["coreset_log_temperature"] = float(k)
             k = jnp.asarray(fit_log_temperature(outputs, valid_labels))
-    outputs = krr_predict(k_ts, krr_solve(k_ss, y_s, ridge))
+    outputs = krr_predict(k_ts, krr_solve(k_ss, y_s, ridge * weights))
     if not np.isfinite(np.asarray(outputs)).all():
         raise UserError(
             f"evaluation.krr_{kernel}.ridge={ridge}: K_ss is not positive definite at this ridge; "
             "raise it"
         )
-    held_out = leave_one_out(k_ss, y_s, ridge)
+    held_out = leave_one_out(k_ss, y_s, ridge * weights)
     return Metric(
         protocol=f"krr_{kernel}",
         accuracy=float(accuracy(outputs, labels)),
@@ -101,7 +102,7 @@ def evaluate_krr(kernel: str, config: KRRConfig, coreset: Coreset, problem: Prob
 
 
 def choose_ridge(
-    k_ss: Any, k_vs: Any, y_s: Any, labels: Any, ridges: tuple[float, ...]
+    k_ss: Any, k_vs: Any, y_s: Any, labels: Any, ridges: tuple[float, ...], weights: Any = 1.0
 ) -> tuple[float, dict[str, float]]:
     """The candidate with the smallest 0.5 MSE on validation images, and every candidate's.
 
@@ -109,7 +110,7 @@ def choose_ridge(
     """
     scores = {}
     for ridge in ridges:
-        outputs = krr_predict(k_vs, krr_solve(k_ss, y_s, ridge))
+        outputs = krr_predict(k_vs, krr_solve(k_ss, y_s, ridge * weights))
         score = float(jnp.mean(mse(outputs, labels, jnp.zeros(()))))
         if np.isfinite(score):
             scores[ridge] = score

@@ -17,7 +17,8 @@ def read(path: Path, index: int = 0) -> CoresetFile:
     return checked(
         file, "distill", arrays["images"], arrays["labels"],
         log_temperature=scalar(file, arrays, "log_temperature", 0.0),
-        ridge=scalar(file, arrays, "ridge", None), class_names=names(arrays),
+        ridge=scalar(file, arrays, "ridge", None),
+        ridge_weights=arrays.get("ridge_weights"), class_names=names(arrays),
     )  # fmt: skip
 
 

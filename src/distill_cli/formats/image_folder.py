@@ -62,7 +62,8 @@ def with_labels(path: Path) -> CoresetFile:
     return checked(
         path, "image_folder", stack(path, listed), arrays["labels"],
         log_temperature=scalar(file, arrays, "log_temperature", 0.0),
-        ridge=scalar(file, arrays, "ridge", None), class_names=names(arrays), pixels=True,
+        ridge=scalar(file, arrays, "ridge", None),
+        ridge_weights=arrays.get("ridge_weights"), class_names=names(arrays), pixels=True,
     )  # fmt: skip
 
 
@@ -85,7 +86,9 @@ def write(
         "files": np.array(files), "labels": labels, "class_names": np.array(class_names),
         "log_temperature": np.float64(found.coreset.log_temperature),
     }  # fmt: skip
-    write_npz(folder / LABELS, arrays | ({} if found.ridge is None else {"ridge": found.ridge}))
+    optional = {"ridge": found.ridge, "ridge_weights": found.ridge_weights}
+    arrays |= {key: np.asarray(value) for key, value in optional.items() if value is not None}
+    write_npz(folder / LABELS, arrays)
     return [*files, LABELS]
 
 

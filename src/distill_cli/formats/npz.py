@@ -34,7 +34,8 @@ def read(path: Path, index: int = 0) -> CoresetFile:
         file, "npz", channels_last(arrays["images"]),
         centred_targets(file, arrays["labels"], None if stored is None else len(stored)),
         log_temperature=scalar(file, arrays, "log_temperature", 0.0),
-        ridge=scalar(file, arrays, "ridge", None), class_names=stored,
+        ridge=scalar(file, arrays, "ridge", None),
+        ridge_weights=arrays.get("ridge_weights"), class_names=stored,
     )  # fmt: skip
 
 

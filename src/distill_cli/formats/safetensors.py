@@ -48,6 +48,7 @@ def read(path: Path, index: int = 0) -> CoresetFile:
         file, "safetensors", arrays["images"], arrays["labels"],
         class_names=metadata.get("class_names"), ridge=metadata.get("ridge"),
         log_temperature=metadata.get("log_temperature") or 0.0,
+        ridge_weights=arrays.get("ridge_weights"),
     )  # fmt: skip
 
 
@@ -69,6 +70,8 @@ def write(folder: Path, found: CoresetFile, class_names: tuple[str, ...]) -> lis
         "labels": np.ascontiguousarray(coreset.labels, np.float32),
         "hard_labels": np.asarray(coreset.labels).argmax(1).astype(np.int64),
     }
+    if found.ridge_weights is not None:
+        arrays["ridge_weights"] = found.ridge_weights
     values = (list(class_names), float(coreset.log_temperature), found.ridge)
     metadata = {key: json.dumps(value) for key, value in zip(KEYS, values, strict=True)}
     write_bytes(folder / FILE, package().save(arrays, metadata))

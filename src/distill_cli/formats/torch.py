@@ -37,6 +37,7 @@ def from_tree(file: Path, tree: Any) -> CoresetFile:
     return checked(
         file, "torch", images.transpose(0, 2, 3, 1), labels, class_names=arrays.get("class_names"),
         log_temperature=arrays.get("log_temperature") or 0.0, ridge=arrays.get("ridge"),
+        ridge_weights=arrays.get("ridge_weights"),
     )  # fmt: skip
 
 
@@ -51,5 +52,7 @@ def write(folder: Path, found: CoresetFile, class_names: tuple[str, ...]) -> lis
         "class_names": list(class_names),
         "ridge": found.ridge,
     }
+    if found.ridge_weights is not None:
+        tree["ridge_weights"] = found.ridge_weights
     write_whole(folder / FILE, lambda file: write_torch(file, tree))
     return [FILE]

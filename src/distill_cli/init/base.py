@@ -47,12 +47,15 @@ class Request:
 class Initial(NamedTuple):
     """images: (classes * ipc, h, w, c) float32, class-major; rows: their places in the training
     split, or None where they are no training images; labels: (classes * ipc,) ascending, or None
-    for ipc images of every class; record: numbers and arrays worth keeping (scores, ridge)."""
+    for ipc images of every class; record: numbers and arrays worth keeping (scores, ridge);
+    ridge_weights: (classes * ipc,) mean(u) / u_i, which scale the ridge of kernel regression where
+    images were drawn with weights u and init.weights=ridge."""
 
     images: np.ndarray
     rows: np.ndarray | None
     labels: np.ndarray | None = None
     record: dict[str, Any] | None = None
+    ridge_weights: np.ndarray | None = None
 
 
 def initialise(config: Any, request: Request) -> Initial:

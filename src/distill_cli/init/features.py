@@ -81,6 +81,20 @@ class Features:
         return phi if self._sketch is None else self._sketch(phi)
 
 
+class Rows:
+    """Feature vectors of some rows of the training split, in blocks."""
+
+    def __init__(self, features: Features, rows: np.ndarray) -> None:
+        self._features, self._rows = features, rows
+        self.n, self.p = len(rows), features.p
+
+    def blocks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """(places among the rows, Phi of these rows), in order."""
+        for at in range(0, self.n, BLOCK):
+            part = slice(at, min(at + BLOCK, self.n))
+            yield part, self._features.of(self._rows[part])
+
+
 def _feature_map(
     config: FeatureConfig, request: Request, name: str, size: int
 ) -> Callable[[np.ndarray], np.ndarray]:

@@ -17,17 +17,16 @@ import numpy as np
 from distill_cli.init.base import Initial, Request
 from distill_cli.init.features import Features
 from distill_cli.init.kmeans import Clusters, kmeans
-from distill_cli.init.selection import SelectionConfig, groups, sample
+from distill_cli.init.selection import SampledConfig, groups, sample
 
 
 @dataclass(frozen=True)
-class Config(SelectionConfig):
-    """See sample. light: q_i = 1/(2 n) + d^2(x_i, mean) / (2 sum d^2) in place of s_i (Bachem et
-    al. 2018)."""
+class Config(SampledConfig):
+    """See SampledConfig. light: q_i = 1/(2 n) + d^2(x_i, mean) / (2 sum d^2) in place of s_i
+    (Bachem et al. 2018)."""
 
     name: str = "kmeans_sensitivity"
     light: bool = False
-    replace: bool = False
 
 
 def factor(k: int) -> float:
@@ -59,4 +58,4 @@ def initial(config: Config, request: Request) -> Initial:
             scores[rows] = 0.5 / len(rows) + 0.5 * part
         else:
             scores[rows] = sensitivity(found, factor(k))
-    return sample(config, request, scores, {"alpha": factor(count)}, config.replace)
+    return sample(config, request, scores, {"alpha": factor(count)})

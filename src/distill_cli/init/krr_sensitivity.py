@@ -7,20 +7,19 @@ p_i proportional to tau_i = H_ii + E_i S^+ E_i' (init/leverage.py). After Tukan,
 from dataclasses import dataclass
 
 from distill_cli.init.base import Initial, Request
-from distill_cli.init.selection import LeverageConfig, sample, scored
+from distill_cli.init.selection import LeverageConfig, SampledConfig, sample, scored
 
 
 @dataclass(frozen=True)
-class Config(LeverageConfig):
-    """See LeverageConfig and sample. label_term: count also how badly an image is fitted."""
+class Config(LeverageConfig, SampledConfig):
+    """See LeverageConfig and SampledConfig. label_term: count also how badly an image is fitted."""
 
     name: str = "krr_sensitivity"
     label_term: bool = True
-    replace: bool = False
 
 
 def initial(config: Config, request: Request) -> Initial:
     """Training images drawn with probability proportional to tau."""
-    found, record = scored(config, request)
-    scores = found.tau if config.label_term else found.ridge
-    return sample(config, request, scores, record, config.replace)
+    found = scored(config, request)
+    scores = found.ridge + found.label if config.label_term else found.ridge
+    return sample(config, request, scores, found.record)

@@ -28,8 +28,8 @@ class Config(LeverageConfig):
 
 def initial(config: Config, request: Request) -> Initial:
     """One image per cluster; a cluster without images is made up for from all that are left."""
-    found, record = scored(config, request)
-    tau, features = found.tau, Features(config, request)
+    found, features = scored(config, request), Features(config, request)
+    tau, record = found.ridge + found.label, found.record
 
     def pick(rows: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
         clusters = kmeans(features.of(rows), count, generator, config.iterations)

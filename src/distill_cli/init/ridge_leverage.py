@@ -7,18 +7,17 @@ The classical ridge leverage scores (Alaoui and Mahoney 2015); t copies of an im
 from dataclasses import dataclass
 
 from distill_cli.init.base import Initial, Request
-from distill_cli.init.selection import LeverageConfig, sample, scored
+from distill_cli.init.selection import LeverageConfig, SampledConfig, sample, scored
 
 
 @dataclass(frozen=True)
-class Config(LeverageConfig):
-    """See LeverageConfig and sample."""
+class Config(LeverageConfig, SampledConfig):
+    """See LeverageConfig and SampledConfig."""
 
     name: str = "ridge_leverage"
-    replace: bool = False
 
 
 def initial(config: Config, request: Request) -> Initial:
     """Training images drawn with probability proportional to their ridge leverage."""
-    found, record = scored(config, request)
-    return sample(config, request, found.ridge, record, config.replace)
+    found = scored(config, request)
+    return sample(config, request, found.ridge, found.record)

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from distill_cli.arch.layers import Architecture
 from distill_cli.config import Config
+from distill_cli.core.linalg import Reg
 from distill_cli.core.types import Batch, Coreset
 
 State = TypeVar("State")
@@ -25,7 +27,8 @@ class Setting:
 
     config: the whole run; architecture: the network description; image_shape: (h, w, c) after
     preprocessing; classes; micro: images whose activations may be in memory at once; whitened:
-    whether the images were whitened.
+    whether the images were whitened; ridge_weights: mean(u) / u_i of a start drawn with weights
+    u_i, where init.weights=ridge.
     """
 
     config: Config
@@ -34,6 +37,14 @@ class Setting:
     classes: int
     micro: int
     whitened: bool = False
+    ridge_weights: Float[np.ndarray, " coreset"] | None = None
+
+    @property
+    def reg(self) -> Reg:
+        """The method's relative ridge, of each support image where they have weights: an image
+        that stands for many is fitted more closely, K_ss + ridge trace(K_ss)/n diag(mean(u)/u)."""
+        ridge, weights = self.config.method.ridge, self.ridge_weights
+        return ridge if weights is None else ridge * weights
 
 
 class Distiller(Protocol[State]):

@@ -26,6 +26,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from distill_cli.config import at_least
+from distill_cli.core.linalg import Reg
 from distill_cli.core.losses import mse
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
@@ -134,6 +135,7 @@ class FRePo:
     cosine_steps: int
     micro: int
     validation_networks: int
+    reg: Reg
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
@@ -183,7 +185,7 @@ class FRePo:
         points, pull = jax.vjp(support, params)
         info, grads = krr_value_and_grad(
             partial(self.networks.features, variables, micro=self.micro), inner_product,
-            points, batch, loss=half_squares, reg=self.config.ridge, micro=self.micro,
+            points, batch, loss=half_squares, reg=self.reg, micro=self.micro,
         )  # fmt: skip
         (gradient,) = pull(grads)
         if self.config.margin:
@@ -222,7 +224,7 @@ class FRePo:
                 points = self.support(coreset)
                 return krr_score(
                     features(images), labels, features(points.images), points,
-                    gram=inner_product, loss=half_squares, reg=self.config.ridge,
+                    gram=inner_product, loss=half_squares, reg=self.reg,
                 )  # fmt: skip
 
             return jax.tree.map(jnp.mean, jax.lax.map(one, keys))
@@ -237,7 +239,7 @@ class FRePo:
 
 def make(setting: Setting) -> FRePo:
     """FRePo bound to a setting; refuses what it cannot use."""
-    config, method = setting.config, setting.config.method
+    config, method, reg = setting.config, setting.config.method, setting.reg
     net = build(
         method.network, setting.classes, setting.image_shape,
         width=method.width, norm=method.norm, depth=method.depth, compat=method.compat,
@@ -250,5 +252,5 @@ def make(setting: Setting) -> FRePo:
         micro = micro_batch(method.width or 128, setting.image_shape, config.batch.size)
     return FRePo(
         method, networks, config.labels == "learned", config.steps, micro,
-        config.validation.networks,
+        config.validation.networks, np.tile(reg, 2) if method.flip and np.ndim(reg) else reg,
     )  # fmt: skip

@@ -24,6 +24,7 @@ from jaxtyping import Array, PRNGKeyArray
 from distill_cli.arch.named import named
 from distill_cli.augment.kip import KipAugmentation, augment
 from distill_cli.config import at_least, within
+from distill_cli.core.linalg import Reg
 from distill_cli.core.losses import LOSSES
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
@@ -78,6 +79,7 @@ class KIP:
     loss_name: str
     learn_labels: bool
     image_shape: tuple[int, int, int]
+    reg: Reg
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
@@ -109,7 +111,7 @@ class KIP:
             batch = batch._replace(images=images)
 
         def with_kernel(kernel: ExactKernel, coreset: Coreset, batch: Batch) -> Any:
-            loss, reg = LOSSES[self.loss_name], self.config.ridge
+            loss, reg = LOSSES[self.loss_name], self.reg
             return kernel_value_and_grad(kernel.gram, coreset, batch, loss=loss, reg=reg)
 
         branches = [partial(with_kernel, kernel) for kernel in self.kernels]
@@ -125,7 +127,7 @@ class KIP:
         scores = [
             kernel_score(
                 kernel.gram, images, labels,
-                loss=LOSSES[self.loss_name], reg=self.config.ridge,
+                loss=LOSSES[self.loss_name], reg=self.reg,
             )
             for kernel in self.kernels
         ]  # fmt: skip
@@ -152,4 +154,7 @@ def make(setting: Setting) -> KIP:
         make_exact_kernel(architecture, config.kernel)
         for architecture in architectures or [setting.architecture]
     )
-    return KIP(config.method, kernels, config.loss, config.labels == "learned", setting.image_shape)
+    return KIP(
+        config.method, kernels, config.loss, config.labels == "learned", setting.image_shape,
+        setting.reg,
+    )  # fmt: skip

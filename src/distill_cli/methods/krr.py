@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from distill_cli.core.linalg import krr_predict, krr_solve
+from distill_cli.core.linalg import Reg, krr_predict, krr_solve
 from distill_cli.core.losses import Loss, accuracy
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.kernels.random_features import RandomFeatureKernel
@@ -33,14 +33,14 @@ def krr_value_and_grad(
     batch: Batch,
     *,
     loss: Loss,
-    reg: float,
+    reg: Reg,
     micro: int,
 ) -> tuple[dict[str, Float[Array, ""]], Coreset]:
     """Weighted mean loss over the batch, and its gradient with respect to the coreset.
 
     featurise: images (n, h, w, c) -> Phi (n, feature); gram: (Phi, Phi') -> K; reg: ridge relative
-    to trace(K_ss)/n; micro: batch images at a time. Returns ({loss, accuracy}, gradients in the
-    shape of the coreset).
+    to trace(K_ss)/n, of all support images or of each; micro: batch images at a time. Returns
+    ({loss, accuracy}, gradients in the shape of the coreset).
     """
     images, labels, weights = split_micro(batch, micro)
     total = batch.labels.shape[0]
@@ -79,7 +79,7 @@ def krr_value_and_grad(
 
 
 def kernel_value_and_grad(
-    gram: Gram, coreset: Coreset, batch: Batch, *, loss: Loss, reg: float
+    gram: Gram, coreset: Coreset, batch: Batch, *, loss: Loss, reg: Reg
 ) -> tuple[dict[str, Float[Array, ""]], Coreset]:
     """krr_value_and_grad for an exact kernel gram(x1, x2=None) of images, which bounds its memory
     by itself."""
@@ -115,7 +115,7 @@ def feature_validator(
     labels: Array,
     *,
     loss: Loss,
-    reg: float,
+    reg: Reg,
     micro: int,
 ) -> Callable[[Coreset], dict[str, Float[Array, ""]]]:
     """A scorer of coresets on fixed images with fixed networks, whose image features are kept."""
@@ -131,7 +131,7 @@ def feature_validator(
 
 
 def kernel_score(
-    gram: Gram, images: Array, labels: Array, *, loss: Loss, reg: float
+    gram: Gram, images: Array, labels: Array, *, loss: Loss, reg: Reg
 ) -> Callable[[Coreset], dict[str, Float[Array, ""]]]:
     """A scorer of coresets on fixed images with an exact kernel gram(x1, x2=None)."""
 
@@ -152,7 +152,7 @@ def krr_score(
     *,
     gram: Gram,
     loss: Loss,
-    reg: float,
+    reg: Reg,
 ) -> dict[str, Float[Array, ""]]:
     """{valid_loss, valid_accuracy} of a coreset on images whose features are at hand."""
     alpha = krr_solve(gram(phi_s, phi_s), coreset.labels, reg)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from distill_cli.core.linalg import krr_predict, krr_solve
+from distill_cli.core.linalg import Reg, krr_predict, krr_solve
 from distill_cli.core.losses import mse
 from distill_cli.core.types import Batch, Coreset, one_hot_centred
 from distill_cli.errors import UserError
@@ -66,6 +66,7 @@ class LabelSolve:
     config: Config
     kernel: ExactKernel
     image_shape: tuple[int, int, int]
+    reg: Reg
 
     def steps(self, wanted: int, images: int, batch: int) -> int:
         """Steps of one pass: the run ends there (see methods/base.py steps_of)."""
@@ -89,7 +90,7 @@ class LabelSolve:
             targets=state.targets + weighted.T @ y_t,
             seen=state.seen + jnp.sum(batch.weights > 0, dtype=jnp.int32),
         )
-        outputs = krr_predict(k_ts, krr_solve(state.k_ss, self.labels(state), self.config.ridge))
+        outputs = krr_predict(k_ts, krr_solve(state.k_ss, self.labels(state), self.reg))
         losses = mse(outputs, batch.labels, state.start.log_temperature)
         counted = batch.weights.sum()
         hits = (jnp.argmax(outputs, -1) == batch.labels) * batch.weights
@@ -111,7 +112,7 @@ class LabelSolve:
 
     def validator(self, key: PRNGKeyArray, images: Array, labels: Array) -> Validator:
         del key
-        return kernel_score(self.kernel.gram, images, labels, loss=mse, reg=self.config.ridge)
+        return kernel_score(self.kernel.gram, images, labels, loss=mse, reg=self.reg)
 
     def flops(self, batch: int, coreset: int) -> float:
         return self.kernel.flops(batch * coreset, self.image_shape) / 4
@@ -121,4 +122,4 @@ def make(setting: Setting) -> LabelSolve:
     """Label Solve bound to a setting."""
     config = setting.config
     kernel = make_exact_kernel(setting.architecture, config.kernel)
-    return LabelSolve(config.method, kernel, setting.image_shape)
+    return LabelSolve(config.method, kernel, setting.image_shape, setting.reg)

@@ -48,7 +48,7 @@ class Random:
         kernel = RandomFeatureKernel(setting.architecture, setting.image_shape, networks)
         return feature_validator(
             kernel, key, images, labels,
-            loss=LOSSES[config.loss], reg=config.method.ridge, micro=setting.micro,
+            loss=LOSSES[config.loss], reg=setting.reg, micro=setting.micro,
         )  # fmt: skip
 
     def flops(self, batch: int, coreset: int) -> float:

@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from distill_cli.arch.layers import Conv, Dense, feature_shape
 from distill_cli.config import at_least, within
+from distill_cli.core.linalg import Reg
 from distill_cli.core.losses import LOSSES
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
@@ -97,6 +98,7 @@ class RFAD:
     micro: int
     validation_networks: int
     seed: int
+    reg: Reg
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
@@ -143,7 +145,7 @@ class RFAD:
         coreset, pull = jax.vjp(transformed, state.params)
         info, grads = krr_value_and_grad(
             partial(self.kernel.features, networks), self.kernel.gram, coreset, batch,
-            loss=LOSSES[self.loss_name], reg=self.config.ridge, micro=self.micro,
+            loss=LOSSES[self.loss_name], reg=self.reg, micro=self.micro,
         )  # fmt: skip
         (gradient,) = pull(grads)
         updates, optimiser = self.optimiser.update(gradient, state.optimiser, state.params)
@@ -157,7 +159,7 @@ class RFAD:
         kernel = replace(self.kernel, networks=self.validation_networks)
         return feature_validator(
             kernel, key, images, labels,
-            loss=LOSSES[self.loss_name], reg=self.config.ridge, micro=self.micro,
+            loss=LOSSES[self.loss_name], reg=self.reg, micro=self.micro,
         )  # fmt: skip
 
     def flops(self, batch: int, coreset: int) -> float:
@@ -189,5 +191,5 @@ def make(setting: Setting) -> RFAD:
     kernel = RandomFeatureKernel(setting.architecture, setting.image_shape, config.kernel.networks)
     return RFAD(
         config.method, kernel, config.loss, config.labels == "learned", setting.micro,
-        config.validation.networks, config.seed,
+        config.validation.networks, config.seed, setting.reg,
     )  # fmt: skip

@@ -84,7 +84,7 @@ def run(job: Job) -> Result:
         start = initial_coreset(problem, job.config.init)
         seconds = {"data": watch.lap()}
         if done is None:
-            outcome = distil(job, problem, start.coreset, stop)
+            outcome = distil(job, problem, start, stop)
             done = export(job, problem, outcome, start, seconds)
             watch.lap()
         result = evaluate_all(job, problem, done, stop, watch)
@@ -112,10 +112,12 @@ def finished_result(job: Job) -> Result | None:
     return result
 
 
-def distil(job: Job, problem: Problem, start: Coreset, stop: StopRequest) -> loop.Outcome:
+def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.Outcome:
     """The training loop with everything it needs."""
     config = job.config
-    distiller = make_distiller(problem.setting)
+    distiller = make_distiller(
+        dataclasses.replace(problem.setting, ridge_weights=start.ridge_weights)
+    )
     labels = problem.dataset.train.labels[problem.train_rows]
     batch = config.batch.size * config.batch.number
     steps = steps_of(distiller, config.steps, len(labels), batch)
@@ -138,11 +140,12 @@ def distil(job: Job, problem: Problem, start: Coreset, stop: StopRequest) -> loo
     names, ridge = problem.dataset.class_names, getattr(config.method, "ridge", None)
 
     def snapshot(step: int, coreset: Coreset) -> None:
-        save_coreset(job.folder / "coreset" / "steps" / f"{step:06d}.npz", coreset, names, ridge)
+        place = job.folder / "coreset" / "steps" / f"{step:06d}.npz"
+        save_coreset(place, coreset, names, ridge, start.ridge_weights)
 
     try:
         return loop.run(
-            config, distiller, start, train, (valid_images, valid_labels), checkpoints,
+            config, distiller, start.coreset, train, (valid_images, valid_labels), checkpoints,
             lambda resume_at: Tracker(metrics, resume_at), progress, stop, snapshot,
         )  # fmt: skip
     finally:
@@ -160,9 +163,10 @@ def export(
     config, best = job.config, outcome.best
     names = problem.dataset.class_names
     ridge = getattr(config.method, "ridge", None)
-    save_coreset(job.coreset_file, best.coreset, names, ridge)
+    weights = start.ridge_weights
+    save_coreset(job.coreset_file, best.coreset, names, ridge, weights)
     if config.ipc:  # the whole training split is not written twice
-        save_coreset(job.folder / "coreset" / "initial.npz", start.coreset, names, ridge)
+        save_coreset(job.folder / "coreset" / "initial.npz", start.coreset, names, ridge, weights)
     problem.preprocess.save(job.folder / "coreset" / "preprocess.npz")
     shape = list(best.coreset.images.shape)
     result: Result = {
@@ -206,14 +210,14 @@ def evaluate_all(
     """Run the protocols that are missing, writing result.json after each; then the reports."""
     evaluation = job.config.evaluation
     names = pending(evaluation, result["evaluations"])
-    coreset = load_coreset(job.folder).coreset
+    file = load_coreset(job.folder)
     ridge = result["config"]["method"].get("ridge", 5e-3)
     reporter = make_reporter(job, stop)
-    target = evaluation_problem(problem, evaluation, names, ridge, reporter)
+    target = evaluation_problem(problem, evaluation, names, ridge, reporter, file.ridge_weights)
     baseline = None
     if evaluation.baseline and names and job.config.ipc:  # else there is nothing to draw from
         baseline = initial_coreset(problem, RandomInit()).coreset
-    for row in measure(names, evaluation, coreset, baseline, target):
+    for row in measure(names, evaluation, file.coreset, baseline, target):
         kept = [old for old in result["evaluations"] if old["protocol"] != row["protocol"]]
         result["evaluations"] = in_order(evaluation.protocols, [*kept, row])
         lap = watch.lap()

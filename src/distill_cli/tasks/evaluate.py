@@ -81,7 +81,9 @@ def run(target: Target, folder: Path, command: str) -> dict[str, Any]:
         ridge = DEFAULT_RIDGE if file.ridge is None else file.ridge
         protocols = list(config.evaluation.protocols)
         reporter = make_reporter(job, stop)
-        measured = evaluation_problem(problem, config.evaluation, protocols, ridge, reporter)
+        measured = evaluation_problem(
+            problem, config.evaluation, protocols, ridge, reporter, file.ridge_weights
+        )
         result: dict[str, Any] = {
             "schema": 1, "version": __version__, "command": command,
             "dataset": problem.dataset.name, "ipc": config.ipc, "device": device_name(),

@@ -169,7 +169,7 @@ def write_format(
         return write_images(folder, found, names, transform)
     found = preprocessed(found, transform)
     if format == "npz":
-        save_coreset(folder / "coreset.npz", found.coreset, names, found.ridge)
+        save_coreset(folder / "coreset.npz", found.coreset, names, found.ridge, found.ridge_weights)
         files = ["coreset.npz"]
     else:
         module = importlib.import_module(f"distill_cli.formats.{format}")

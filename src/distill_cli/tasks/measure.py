@@ -34,7 +34,12 @@ def pending(evaluation: EvaluationConfig, rows: list[Row]) -> list[str]:
 
 
 def evaluation_problem(
-    problem: Problem, evaluation: EvaluationConfig, names: list[str], ridge: float, report: Report
+    problem: Problem,
+    evaluation: EvaluationConfig,
+    names: list[str],
+    ridge: float,
+    report: Report,
+    ridge_weights: np.ndarray | None = None,
 ) -> EvaluationProblem:
     """The arrays and settings that protocols work on."""
     return EvaluationProblem(
@@ -44,6 +49,7 @@ def evaluation_problem(
         valid=problem.valid,
         test=problem.test,
         ridge=ridge,
+        ridge_weights=ridge_weights,
         seed=problem.config.seed,
         kernels=exact_kernels(names),
         engine=evaluation.engine,
@@ -65,7 +71,8 @@ def measure(
         metric = evaluate(name, evaluation.protocols[name], coreset, target)
         row = row_of(metric, settings_of(name, evaluation))
         if baseline is not None:
-            other = evaluate(name, evaluation.protocols[name], baseline, target)
+            plain = dataclasses.replace(target, ridge_weights=None)
+            other = evaluate(name, evaluation.protocols[name], baseline, plain)
             row["baseline_random"] = {
                 "accuracy": other.accuracy, "std": other.std, "n": other.n,
                 "seconds": round(other.seconds, 2),
@@ -85,11 +92,13 @@ def row_of(metric: Metric, settings: dict[str, Any]) -> Row:
 
 class Start(NamedTuple):
     """A starting set with fixed labels; rows: the training images it took, None if it has none;
-    record: what the initialiser tells about its choice, as JSON values."""
+    record: what the initialiser tells about its choice, as JSON values; ridge_weights: see
+    init.base.Initial."""
 
     coreset: Coreset
     rows: np.ndarray | None
     record: Row
+    ridge_weights: np.ndarray | None = None
 
 
 def initial_coreset(problem: Problem, init: Any) -> Start:
@@ -116,7 +125,7 @@ def initial_coreset(problem: Problem, init: Any) -> Start:
     targets = np.asarray(one_hot_centred(classes, problem.dataset.classes))
     rows = None if found.rows is None else problem.train_rows[found.rows]
     coreset = Coreset(found.images, targets, np.zeros((), np.float64))
-    return Start(coreset, rows, json_record(found.record))
+    return Start(coreset, rows, json_record(found.record), found.ridge_weights)
 
 
 class LazyRows:
