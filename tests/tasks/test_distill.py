@@ -295,3 +295,61 @@ def test_a_large_set_is_shown_in_part(command, tmp_path, monkeypatch):
     assert seen is not None and seen.total == 1438
     assert np.bincount(seen.coreset.hard_labels).tolist() == [50] * 10
     assert len(seen.distilled.pixels) == len(seen.coreset.labels) == 500
+
+
+def test_weights_of_a_sampled_start_reach_the_measurement(command, tmp_path):
+    """K_ts (K_ss + lam trace/n diag(mean(u)/u))^-1 y of the stored coreset, by NumPy in float64."""
+    from distill_cli.core.coreset_io import load_coreset
+
+    options = ["evaluation=[krr_nngp]", "evaluation.limit=100", "progress=none"]
+    done = command(
+        "distill", "method=random", "init=ridge_leverage", "init.weights=ridge", "ipc=3",
+        "method.ridge=0.5", "architecture.width=8", *options,
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    folder = folder_of(tmp_path)
+    result = json.loads((folder / "result.json").read_text())
+    (row,) = result["evaluations"]
+    file = load_coreset(folder)
+    u = np.array(result["initial_record"]["weights"])
+    np.testing.assert_allclose(file.ridge_weights, u.mean() / u)
+    again = command("distill-evaluate", f"coreset={folder}", *options)
+    assert again.code == 0, again.err
+    other = json.loads(next(tmp_path.rglob("evaluation.json")).read_text())["evaluations"][0]
+    assert (other["accuracy"], other["detail"]) == (row["accuracy"], row["detail"])
+
+    from distill_cli.cli.compose import compose
+    from distill_cli.config import parse
+    from distill_cli.kernels.exact import gram
+    from distill_cli.tasks.problem import load_problem
+
+    problem = load_problem(parse(compose("config", ["method=random", "architecture.width=8"])))
+    images, labels = problem.test[0][:100], problem.test[1][:100]
+    support = np.asarray(file.coreset.images)
+    k_ts = np.asarray(gram(problem.architecture, images, support, get=("nngp",))["nngp"], float)
+    k_ss = np.asarray(gram(problem.architecture, support, None, get=("nngp",))["nngp"], float)
+
+    def half_mse(weights):
+        ridge = 0.5 * np.trace(k_ss) / 30 * np.diag(weights)
+        f = k_ts @ np.linalg.solve(k_ss + ridge, np.asarray(file.coreset.labels, float))
+        return 0.5 * np.mean((f - (np.eye(10)[labels] - 0.1)) ** 2)
+
+    assert row["detail"]["half_mse"] == pytest.approx(half_mse(u.mean() / u), rel=1e-5)
+    assert row["detail"]["half_mse"] != pytest.approx(half_mse(np.ones(30)), rel=1e-4)
+
+
+def test_ridge_weights_survive_every_export(command, tmp_path):
+    from distill_cli.core.coreset_io import load_coreset
+
+    done = command(
+        "distill", "method=random", "init=kmeans_sensitivity", "init.weights=ridge", "ipc=2",
+        "architecture.width=8", "evaluation=[]", "progress=none",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    folder = folder_of(tmp_path)
+    weights = load_coreset(folder).ridge_weights
+    for format in ("npz", "torch", "safetensors", "images"):
+        done = command("distill-export", f"coreset={folder}", f"format={format}", f"out={format}")
+        assert done.code == 0, done.err
+        place = tmp_path / format
+        np.testing.assert_array_equal(load_coreset(place).ridge_weights, weights)
