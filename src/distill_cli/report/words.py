@@ -4,6 +4,7 @@ A value that is missing, null or NaN shows as a dash.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from distill_cli.report.results import number
@@ -73,10 +74,13 @@ def protocol_title(protocol: object) -> str:
 
 
 def run_title(result: Mapping[str, Any]) -> str:
-    """ "RFAD on CIFAR-10, 1 image per class"."""
-    ipc = number(result.get("ipc"))
+    """ "RFAD on CIFAR-10, 1 image per class"; a coreset file of unknown origin goes by its name."""
+    ipc, coreset = number(result.get("ipc")), result.get("coreset")
     size = f", {plural(round(ipc), 'image')} per class" if ipc is not None else ""
-    return f"{method_title(result.get('method'))} on {dataset_title(result.get('dataset'))}{size}"
+    maker = method_title(result.get("method"))
+    if not result.get("method") and isinstance(coreset, Mapping) and coreset.get("path"):
+        maker = f"Coreset {PurePath(str(coreset['path'])).name}"
+    return f"{maker} on {dataset_title(result.get('dataset'))}{size}"
 
 
 def percent(value: object, spread: object = None, digits: int = 2) -> str:

@@ -8,8 +8,6 @@ from distill_cli.methods.base import Distiller
 from distill_cli.tasks.problem import Problem
 from distill_cli.train.batches import fits_resident
 
-GIGABYTE = 2**30
-
 
 def device_name() -> str:
     """The device jax computes on, e.g. `cpu (2 cores)` or `NVIDIA H200`."""
@@ -48,6 +46,12 @@ def expected_memory(problem: Problem, networks: int) -> float:
     return train + valid + activations + features + batch + learned
 
 
+def bytes_in_words(count: float) -> str:
+    """ "3.4 GiB", "512 MiB"; "1 MiB" for anything less."""
+    megabytes = max(1, round(count / 2**20))
+    return f"{megabytes} MiB" if megabytes < 1024 else f"{count / 2**30:.1f} GiB"
+
+
 def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> str:
     """A short block: what runs, for at most how many steps, on what, how large, where the result
     goes."""
@@ -57,7 +61,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
     networks = getattr(config.kernel, "networks", 1)
     size = min(config.batch.size, len(problem.train_rows))
     flops = distiller.flops(size * config.batch.number, coreset)
-    memory = expected_memory(problem, networks) / GIGABYTE
+    memory = bytes_in_words(expected_memory(problem, networks))
     kernel = f"exact {config.kernel.name} of {config.architecture.name}"
     if config.kernel.name == "random_features":
         kernel = (
@@ -75,7 +79,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
         f"  steps    at most {steps}, {flops / 1e9:.3g} GFLOP each; patience "
         f"{config.validation.patience}; validation on {len(problem.valid_rows)} training images",
         f"  measures {', '.join(config.evaluation.protocols) or 'nothing'}",
-        f"  device   {device_name()}, about {memory:.1f} GB of memory",
+        f"  device   {device_name()}, about {memory} for arrays",
         f"  result   {folder}",
     ]
     return "\n".join(lines)
