@@ -19,10 +19,10 @@ from distill_cli.report.charts import (
     RIGHT,
     WIDTH,
     Series,
-    diverging,
     line_chart,
     ticks,
 )
+from distill_cli.report.heat import diverging
 from distill_cli.report.html import write_report
 
 VOID = {"meta", "img", "line", "circle", "polyline", "image", "br", "hr", "link", "input"}

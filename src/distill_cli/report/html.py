@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from distill_cli.report import sections, words
-from distill_cli.report.charts import label_map
 from distill_cli.report.coreset_files import CoresetFiles, read_coreset, transform_steps
+from distill_cli.report.heat import label_map
 from distill_cli.report.results import (
     class_names,
     evaluations,

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from distill_cli.report import words
-from distill_cli.report.charts import Series, data_uri, line_chart
+from distill_cli.report.charts import Series, line_chart
 from distill_cli.report.headline import headline
+from distill_cli.report.heat import data_uri
 from distill_cli.report.images import View, by_class, mosaic, png_bytes
 from distill_cli.report.published import Published, published_cell, published_for
 from distill_cli.report.results import baseline, evaluations, gain, number, sampling_error
