@@ -172,7 +172,7 @@ def _settings(
     cost = [
         *((f"Time, {name}", words.duration(seconds.get(key))) for name, key in _TIMES),
         ("Speed", speed),
-        *((f"Peak memory, {key}", _memory(memory.get(key))) for key in ("host", "device")),
+        *((f"Peak memory, {key}", words.megabytes(memory.get(key))) for key in ("host", "device")),
         ("Device", _text(result.get("device"))),
         ("Coreset", words.count(numbers) + " stored numbers" if numbers is not None else ""),
         ("SHA-256 of coreset.npz", str(stored.get("sha256") or "")),
@@ -220,13 +220,6 @@ def _validation(found: Mapping[str, Any]) -> str:
         return ""
     of = f" of {words.count(found['images'])} images" if number(found.get("images")) else ""
     return f"{words.percent(found['accuracy'])}{of}, loss {words.decimal(found.get('loss'))}"
-
-
-def _memory(value: object) -> str:
-    megabytes = number(value)
-    if megabytes is None:
-        return words.NONE
-    return f"{megabytes / 1024:.1f} GiB" if megabytes >= 1024 else f"{megabytes:.0f} MiB"
 
 
 def _text(value: object) -> str:

@@ -75,12 +75,17 @@ def protocol_title(protocol: object) -> str:
 
 def run_title(result: Mapping[str, Any]) -> str:
     """ "RFAD on CIFAR-10, 1 image per class"; a coreset file of unknown origin goes by its name."""
-    ipc, coreset = number(result.get("ipc")), result.get("coreset")
+    ipc = number(result.get("ipc"))
     size = f", {plural(round(ipc), 'image')} per class" if ipc is not None else ""
-    maker = method_title(result.get("method"))
+    return f"{run_maker(result)} on {dataset_title(result.get('dataset'))}{size}"
+
+
+def run_maker(result: Mapping[str, Any]) -> str:
+    """The method, or "Coreset <file name>" where it is not known."""
+    coreset = result.get("coreset")
     if not result.get("method") and isinstance(coreset, Mapping) and coreset.get("path"):
-        maker = f"Coreset {PurePath(str(coreset['path'])).name}"
-    return f"{maker} on {dataset_title(result.get('dataset'))}{size}"
+        return f"Coreset {PurePath(str(coreset['path'])).name}"
+    return method_title(result.get("method"))
 
 
 def percent(value: object, spread: object = None, digits: int = 2) -> str:
@@ -114,6 +119,14 @@ def duration(value: object) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def megabytes(value: object) -> str:
+    """MiB as "512 MiB" or "3.4 GiB"."""
+    found = number(value)
+    if found is None:
+        return NONE
+    return f"{found / 1024:.1f} GiB" if found >= 1024 else f"{found:.0f} MiB"
 
 
 def count(value: object) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 
 from distill_cli.methods.base import Distiller
+from distill_cli.report import words
 from distill_cli.tasks.problem import Problem
 from distill_cli.train.batches import fits_resident
 
@@ -46,12 +47,6 @@ def expected_memory(problem: Problem, networks: int) -> float:
     return train + valid + activations + features + batch + learned
 
 
-def bytes_in_words(count: float) -> str:
-    """ "3.4 GiB", "512 MiB"; "1 MiB" for anything less."""
-    megabytes = max(1, round(count / 2**20))
-    return f"{megabytes} MiB" if megabytes < 1024 else f"{count / 2**30:.1f} GiB"
-
-
 def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> str:
     """A short block: what runs, for at most how many steps, on what, how large, where the result
     goes."""
@@ -61,7 +56,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
     networks = getattr(config.kernel, "networks", 1)
     size = min(config.batch.size, len(problem.train_rows))
     flops = distiller.flops(size * config.batch.number, coreset)
-    memory = bytes_in_words(expected_memory(problem, networks))
+    memory = words.megabytes(max(1.0, expected_memory(problem, networks) / 2**20))
     kernel = f"exact {config.kernel.name} of {config.architecture.name}"
     if config.kernel.name == "random_features":
         kernel = (
