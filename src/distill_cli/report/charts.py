@@ -169,7 +169,7 @@ def draw(chart: Chart, note: str = "") -> str:
             f"best: step {chart.mark:,.0f}</text>"
         )
     for s in series:
-        parts += _marks(s, at)
+        parts += _marks(s, at, chart.square)
     described = "; ".join(
         f"{s.name} from {text(s.y[0])} at {chart.x_name} {chart.x_text(s.x[0])} "
         f"to {text(s.y[-1])} at {chart.x_name} {chart.x_text(s.x[-1])}"
@@ -190,19 +190,22 @@ def draw(chart: Chart, note: str = "") -> str:
     )
 
 
-def _marks(s: Series, at: Callable[[float, float], tuple[float, float]]) -> list[str]:
-    """The line of a series, or its points where it has only points, or one."""
+def _marks(s: Series, at: Callable[[float, float], tuple[float, float]], dotted: bool) -> list[str]:
+    """The line of a series, dotted: with its points, or these alone where it has no line."""
     run = "" if s.run is None else f' data-runs="{s.run}"'
     xs, ys = (list(s.x), list(s.y)) if s.dots else thin(s.x, s.y)
     points = [at(x, y) for x, y in zip(xs, ys, strict=True)]
     name = escape(s.name).replace("{", "{{").replace("}", "}}")
     end = f"><title>{name}</title></{{}}>" if run else "/>"
-    if s.dots or len(points) == 1:
-        radius = 5 if s.dots else 3
-        return [
+    radius = 5 if s.dots else 3
+    circles = []
+    if s.dots or dotted or len(points) == 1:
+        circles = [
             f'<circle class="{s.style}"{run} cx="{x:.1f}" cy="{y:.1f}" r="{radius}"'
             + end.format("circle")
             for x, y in points
         ]
+    if s.dots or len(points) == 1:
+        return circles
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return [f'<polyline class="{s.style}"{run} points="{path}"' + end.format("polyline")]
+    return [f'<polyline class="{s.style}"{run} points="{path}"' + end.format("polyline"), *circles]

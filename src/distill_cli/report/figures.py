@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FORMATS = ("png", "svg")
 DPI = 160
 GREY = "#6b7684"
-SETTINGS = {
+SETTINGS: Any = {
     "svg.hashsalt": "distill_cli", "svg.fonttype": "none", "font.size": 10, "axes.grid": True,
     "grid.color": "#dbe0e7", "axes.axisbelow": True, "axes.spines.top": False,
     "axes.spines.right": False, "axes.edgecolor": GREY, "legend.frameon": False,

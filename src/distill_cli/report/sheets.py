@@ -41,7 +41,7 @@ def sheets(folder: Path, result: dict[str, object], images: int) -> list[Sheet]:
     most = max(len(group) for group in groups)
     shown = spread(len(groups), CLASSES if most > 1 else SINGLES)
     rows = [groups[c][:images] for c in shown]
-    columns = max(map(len, rows)) if most > 1 else min(10, len(rows))
+    columns = max(map(len, rows)) if most > 1 else 5 if len(rows) <= 10 else 10
     names = [files.coreset.class_names[c] for c in shown]
 
     def sheet(title: str, note: str, tiles: np.ndarray) -> Sheet:

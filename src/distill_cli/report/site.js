@@ -1,7 +1,7 @@
 // Sorting and filtering the table of runs, pictures in full size, copying commands.
 (function () {
   "use strict";
-  const table = document.getElementById("runs");
+  const table = document.getElementById("table");
   const body = table.tBodies[0];
   const original = Array.from(body.rows);
   const heads = Array.from(table.tHead.rows[0].cells);

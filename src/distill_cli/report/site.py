@@ -4,7 +4,7 @@ The page needs no network and no other file; its policy forbids it to load any. 
 own folders are relative, so that page and runs can be moved together.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -56,7 +56,9 @@ def write_site(
     names: list[str] = []
     if with_figures:
         for drawing in drawings:
-            names += figures.write(out / "figures", drawing.slug, drawing.chart)
+            heading = " · ".join(filter(None, [drawing.group, drawing.chart.title]))
+            chart = drawing.chart._replace(title=heading)
+            names += figures.write(out / "figures", drawing.slug, chart)
         for i, made in enumerate(pictures):
             if made:
                 names += figures.write(out / "figures", gallery_slug(site, i), made)
@@ -92,7 +94,7 @@ def page(
         ("curves", "Training and validation", charts(curves(site))),
         ("galleries", "Coresets", galleries(site, pictures, out)),
         ("calibration", "Calibration", calibration_part(charts(calibration(site)))),
-        ("cost", "Time and memory", charts(costs(site))),
+        ("cost", "Time and memory", cost_part(site, charts)),
         ("notes", "Passed over, and what to know", notes(site, skipped)),
     ]  # fmt: skip
     shown = [part for part in sections_ if part[2]]
@@ -204,6 +206,13 @@ def galleries(site: Comparison, pictures: Sequence[Sequence[Sheet]], out: Path) 
             f"{facts}<p>{copy_button(run)} {links(run, out)}</p></details>"
         )
     return "".join(parts)
+
+
+def cost_part(site: Comparison, charts: Callable[..., str]) -> str:
+    """Bars side by side, then accuracy against cost by data set and size."""
+    found = list(costs(site))
+    bars = [d for d in found if not d.group]
+    return charts(bars, broad=True) + charts(d for d in found if d.group)
 
 
 def notes(site: Comparison, skipped: Sequence[Skipped]) -> str:

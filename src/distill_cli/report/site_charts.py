@@ -51,23 +51,38 @@ def style(site: Comparison, variant: int) -> str:
     return f"c{colour % 10}" + (" dashed" if colour >= 10 else "")
 
 
-def curves(site: Comparison) -> Iterator[Drawing]:
-    """Training and validation over the steps, all runs of a data set and size in one chart."""
-    groups: dict[tuple[str, int | None], list[int]] = {}
+class Group(NamedTuple):
+    """Runs of one data set and size: their numbers, and both in words."""
+
+    slug: str
+    title: str
+    runs: tuple[int, ...]
+
+
+def groups(site: Comparison) -> list[Group]:
+    """The data sets and sizes at hand, sorted."""
+    found: dict[tuple[str, int | None], list[int]] = {}
     for i, run in enumerate(site.runs):
         ipc = number(run.result.get("ipc"))
         key = words.dataset_key(run.result.get("dataset")), None if ipc is None else round(ipc)
-        groups.setdefault(key, []).append(i)
-    for (dataset, ipc), members in groups.items():
+        found.setdefault(key, []).append(i)
+    made = []
+    for dataset, ipc in sorted(found, key=lambda key: (key[0], key[1] or 0)):
         size = "" if ipc is None else f", {words.plural(ipc, 'image')} per class"
-        heading = f"{words.dataset_title(dataset)}{size}"
+        title = f"{words.dataset_title(dataset)}{size}"
+        made.append(Group(f"{dataset}_ipc{ipc}", title, tuple(found[dataset, ipc])))
+    return made
+
+
+def curves(site: Comparison) -> Iterator[Drawing]:
+    """Training and validation over the steps, all runs of a data set and size in one chart."""
+    for group in groups(site):
         for key, title in CURVES:
-            series = [s for i in members if (s := curve(site, i, key)) is not None]
+            series = [s for i in group.runs if (s := curve(site, i, key)) is not None]
             text = per_cent if "accuracy" in key else Chart._field_defaults["text"]
             if series:
-                yield Drawing(
-                    f"curves_{dataset}_ipc{ipc}_{key}", Chart(title, series, text), heading
-                )
+                chart = Chart(title, series, text)
+                yield Drawing(f"curves_{group.slug}_{key}", chart, group.title)
 
 
 def curve(site: Comparison, run: int, key: str) -> Series | None:
@@ -104,54 +119,56 @@ def bins_of(found: Measurement) -> list[dict[str, Any]]:
     if not isinstance(bins, list):
         return []
     pair = ("confidence", "accuracy")
-    found = [b for b in bins if isinstance(b, dict)]
-    return [b for b in found if all(number(b.get(key)) is not None for key in pair)]
+    objects = [b for b in bins if isinstance(b, dict)]
+    return [b for b in objects if all(number(b.get(key)) is not None for key in pair)]
 
 
 def costs(site: Comparison) -> Iterator[Drawing]:
-    """Accuracy against time, seconds of each stage, peak memory."""
-    for title, name, slug, value in (
-        ("Accuracy against time", "seconds of distillation", "accuracy_time", distill_seconds),
-        ("Accuracy against memory", "MiB", "accuracy_memory", peak_memory),
-    ):
-        series = []
-        for i, run in enumerate(site.runs):
-            first, x = headline(run.result), value(run.result)
-            if first and x:
-                variant = site.each[i]
-                label = f"{site.names[variant]} on {words.dataset_title(run.result.get('dataset'))}"
-                series.append(
-                    Series(label, [x], [float(first["accuracy"])], style(site, variant), i, True)
-                )
-        if series:
-            chart = Chart(
-                title, series, per_cent, x_name=name, x_text=lambda v: f"{v:,g}", x_log=True
-            )
-            yield Drawing(slug, chart)
+    """Seconds of each stage and peak memory; then accuracy against both, of two runs or more."""
     yield from stages(site)
+    for group in groups(site):
+        for title, name, slug, value in (
+            ("Accuracy against time", "seconds of distillation", "accuracy_time", distill_seconds),
+            ("Accuracy against memory", "MiB", "accuracy_memory", peak_memory),
+        ):
+            series = []
+            for i in group.runs:
+                result, variant = site.runs[i].result, site.each[i]
+                first, x = headline(result), value(result)
+                if first and x:
+                    y = [float(first["accuracy"])]
+                    mark = style(site, variant)
+                    series.append(Series(site.names[variant], [x], y, mark, i, True))
+            if len(series) > 1:
+                chart = Chart(
+                    title, series, per_cent, x_name=name, x_text=lambda v: f"{v:,g}", x_log=True
+                )
+                yield Drawing(f"{slug}_{group.slug}", chart, group.title)
 
 
 def stages(site: Comparison) -> Iterator[Drawing]:
     """Mean seconds of each stage, and mean peak memory, by variant."""
     times, memories = [], []
+    devices = sorted({str(run.result.get("device") or "?") for run in site.runs})
     for variant, name in enumerate(site.names):
         runs = tuple(i for i, v in enumerate(site.each) if v == variant)
         results = [site.runs[i].result for i in runs]
         where = f"{name} · {words.run_title(results[0]).partition(' on ')[2]}"
+        if len(devices) > 1:
+            where += " · " + ", ".join(sorted({str(r.get("device") or "?") for r in results}))
         seconds = [section(r, "seconds") for r in results]
         parts = tuple(mean([s.get(key) for s in seconds]) or 0.0 for key, _ in TIMES)
-        devices = ", ".join(sorted({str(r.get("device") or "") for r in results} - {""}))
         mark = style(site, variant)
         if sum(parts):
-            text = words.duration(sum(parts))
-            times.append(Bar(f"{where} · {devices}", mark, runs, parts, text))
+            times.append(Bar(where, mark, runs, parts, words.duration(sum(parts))))
         if peak := mean([peak_memory(r) for r in results]):
             memories.append(Bar(where, mark, runs, (peak,), words.megabytes(peak)))
     keys = tuple(name for _, name in TIMES)
     if times:
-        yield Drawing("time", BarChart("Time, mean over seeds", keys, times, words.duration))
+        note = f"On {devices[0]}." if len(devices) == 1 else ""
+        yield Drawing("time", BarChart("Time, mean over seeds", keys, times, words.duration, note))
     if memories:
-        note = "Of the accelerator where it says, else of the process. Runs of one sweep share it."
+        note = "Of the accelerator where it says, else of the process; runs of one sweep share it."
         yield Drawing(
             "memory",
             BarChart("Peak memory, mean over seeds", ("memory",), memories, words.megabytes, note),

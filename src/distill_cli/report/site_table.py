@@ -93,7 +93,7 @@ def table(site: Comparison, out: Path) -> str:
     body = "".join(_row(site, run, line, columns, out) for run, line in lines)
     return (
         f"{filters(columns, [line for _, line in lines])}"
-        f'<div class="scroll" tabindex="0"><table id="runs" class="wide"><thead><tr>{head}'
+        f'<div class="scroll" tabindex="0"><table id="table" class="wide"><thead><tr>{head}'
         '<th scope="col">Command</th></tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
         '<p class="note">Accuracy on test images; ± is the standard deviation over networks of one '
