@@ -47,7 +47,7 @@ class Skipped(NamedTuple):
 
 
 class Collection(NamedTuple):
-    """runs in the order of their folders' names."""
+    """runs in the order of `order`."""
 
     runs: tuple[Run, ...]
     skipped: tuple[Skipped, ...]
@@ -82,7 +82,14 @@ def collect(folders: Iterable[str | Path]) -> Collection:
             continue
         seen[run.name] = place
         runs.append(run)
-    return Collection(tuple(runs), tuple(skipped))
+    return Collection(tuple(sorted(runs, key=order)), tuple(skipped))
+
+
+def order(run: Run) -> tuple[Any, ...]:
+    """Data set, size, method, initial images, labels; seeds of one configuration together."""
+    numbers = [number(run.result.get(key)) or 0.0 for key in ("ipc", "seed")]
+    texts = [str(run.result.get(key)) for key in ("dataset", "method", "init", "labels")]
+    return texts[0], numbers[0], *texts[1:], numbers[1], str(run.folder)
 
 
 def candidates(folder: Path) -> Iterator[Path]:

@@ -133,7 +133,9 @@ def paint_bars(axes: "Axes", chart: BarChart) -> None:
     for place, row in enumerate(chart.rows):
         left = 0.0
         for k, value in enumerate(row.parts):
-            axes.barh(place, value, left=left, color=BARS[k][0], height=0.6)
+            axes.barh(
+                place, value, left=left, color=BARS[k if len(chart.keys) > 1 else 1][0], height=0.6
+            )
             left += value
         axes.text(left, place, f" {row.text}", va="center", fontsize=8)
     lines(axes, chart.title, [row.name for row in chart.rows])

@@ -21,6 +21,7 @@ from distill_cli.report.results import (
     section,
     write_text,
 )
+from distill_cli.report.scores import scores_part
 
 
 def write_report(folder: str | Path, coreset: CoresetFiles | None = None) -> Path:
@@ -29,14 +30,19 @@ def write_report(folder: str | Path, coreset: CoresetFiles | None = None) -> Pat
     coreset is the run's coreset where it has been read already.
     """
     result, metrics = read_result(folder), read_metrics(folder)
-    text = page(result, metrics, coreset or read_coreset(folder))
+    coreset = coreset or read_coreset(folder)
+    names = class_names(result) or list(coreset.coreset.class_names if coreset else ())
+    text = page(result, metrics, coreset, scores_part(folder, result, names))
     return write_text(Path(folder) / "report.html", text)
 
 
 def page(
-    result: Mapping[str, Any], metrics: list[dict[str, float]], coreset: CoresetFiles | None
+    result: Mapping[str, Any],
+    metrics: list[dict[str, float]],
+    coreset: CoresetFiles | None,
+    scores: str = "",
 ) -> str:
-    """The whole page. Every part that has no data is left out."""
+    """The whole page. Every part that has no data is left out. scores: HTML of scores_part."""
     title = words.run_title(result)
     css = files("distill_cli.report").joinpath("report.css").read_text(encoding="utf-8")
     body = [
@@ -46,6 +52,7 @@ def page(
         ),
         _curves(result, metrics),
         _pictures(result, coreset) if coreset else "",
+        _part("Scores of real images", scores),
         sections.published_table(result),
         _settings(result, metrics, coreset),
         _commands(result),

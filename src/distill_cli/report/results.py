@@ -60,6 +60,14 @@ def baseline(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def other_baselines(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Further baselines of an evaluation by name: its keys baseline_herding and the like."""
+    found = {
+        k.removeprefix("baseline_"): v for k, v in evaluation.items() if k.startswith("baseline_")
+    }
+    return {k: v for k, v in found.items() if k != "random" and isinstance(v, dict)}
+
+
 def section(result: Mapping[str, Any], key: str) -> dict[str, Any]:
     """A nested object of the result, or an empty one."""
     found = result.get(key)

@@ -107,10 +107,11 @@ def dots(chart: DotChart, note: str = "") -> str:
 def bars(chart: BarChart, note: str = "") -> str:
     """The chart as a <figure>; note: HTML below it."""
     longest = max((sum(r.parts) for r in chart.rows), default=0) or 1.0
+    first = 0 if len(chart.keys) > 1 else 1  # a single part has the accent's colour
     lines = []
     for r in chart.rows:
         fills = "".join(
-            f'<div class="part p{k}" title="{escape(chart.keys[k], quote=True)} '
+            f'<div class="part p{k + first}" title="{escape(chart.keys[k], quote=True)} '
             f'{escape(chart.text(value), quote=True)}" style="width:{100 * value / longest:.2f}%">'
             "</div>"
             for k, value in enumerate(r.parts)

@@ -12,7 +12,14 @@ from distill_cli.report.headline import headline
 from distill_cli.report.heat import data_uri
 from distill_cli.report.images import View, by_class, mosaic, png_bytes
 from distill_cli.report.published import Published, published_cell, published_for
-from distill_cli.report.results import baseline, evaluations, gain, number, sampling_error
+from distill_cli.report.results import (
+    baseline,
+    evaluations,
+    gain,
+    number,
+    other_baselines,
+    sampling_error,
+)
 
 
 def stats(result: Mapping[str, Any]) -> str:
@@ -84,6 +91,10 @@ def bars(result: Mapping[str, Any]) -> str:
         known = published_for(result, e)
         rows = [
             ("", "Random real images", baseline(e).get("accuracy"), baseline(e).get("std"), 2),
+            *(
+                ("", f"Real images, {name}", found.get("accuracy"), found.get("std"), 2)
+                for name, found in other_baselines(e).items()
+            ),
             (" ours", "Distilled coreset", e.get("accuracy"), e.get("std"), 2),
             (" pub", "Published", known and known.mean / 100, known and fraction(known.spread), 1),
         ]
