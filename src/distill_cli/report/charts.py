@@ -91,6 +91,16 @@ def thin(x: Sequence[float], y: Sequence[float]) -> tuple[list[float], list[floa
     return tuple([float(np.mean(v[i : i + group])) for i in starts] for v in (x, y))  # pyright: ignore
 
 
+def per_cent(value: float) -> str:
+    """0.25 as "25 %"."""
+    return f"{100 * value:g} %" if value else "0 %"
+
+
+def reliability_chart(title: str, series: Sequence[Series]) -> Chart:
+    """A reliability diagram: accuracy against confidence, with the diagonal."""
+    return Chart(title, series, per_cent, x_name="confidence", x_text=per_cent, square=True)
+
+
 def scales(chart: Chart) -> tuple[Scale, Scale]:
     """The x and the y axis of a chart that has points."""
     if chart.square:
@@ -180,6 +190,7 @@ def draw(chart: Chart, note: str = "") -> str:
         f'<span class="key"><svg width="26" height="10" aria-hidden="true"><line class="{style}" '
         f'x1="1" x2="25" y1="5" y2="5"/></svg>{escape(name)}</span>'
         for name, style in dict.fromkeys((s.name, s.style) for s in series)
+        if name
     )
     log = ", logarithmic" if up.log else ""
     spoken = escape(f"{chart.title}: {described}{more}", quote=True)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from distill_cli.report import sections, words
+from distill_cli.report.charts import Series, draw, reliability_chart
 from distill_cli.report.coreset_files import CoresetFiles, read_coreset, transform_steps
 from distill_cli.report.heat import label_map
 from distill_cli.report.results import (
@@ -18,6 +19,7 @@ from distill_cli.report.results import (
     number,
     read_metrics,
     read_result,
+    reliability,
     section,
     write_text,
 )
@@ -50,6 +52,7 @@ def page(
         _part(
             "Evaluation", sections.bars(result), sections.evaluation_table(result), _details(result)
         ),
+        _calibration(result),
         _curves(result, metrics),
         _pictures(result, coreset) if coreset else "",
         _part("Scores of real images", scores),
@@ -95,11 +98,32 @@ def _details(result: Mapping[str, Any]) -> str:
     rows = [
         (f"{e.get('protocol')}: {key}", value)
         for e in evaluations(result)
-        for key, value in words.flatten(section(e, "detail"))
+        for key, value in words.flatten(
+            {k: v for k, v in section(e, "detail").items() if k != "calibration"}
+        )
     ]
     shown = sections.pairs(rows)
     return (
         f"<details><summary>Details of the evaluations</summary>{shown}</details>" if shown else ""
+    )
+
+
+def _calibration(result: Mapping[str, Any]) -> str:
+    """A reliability diagram of each evaluation that has one."""
+    drawn = []
+    for e in evaluations(result):
+        x, y = reliability(e)
+        title = f"{words.protocol_title(e.get('protocol'))}: accuracy by confidence"
+        if x:
+            drawn.append(draw(reliability_chart(title, [Series("", x, y, "line-b")])))
+    note = (
+        "Test images in 15 equal bins of confidence; on the dashed line probabilities are right. "
+        "ECE is the mean distance from it, weighted with the images of a bin."
+    )
+    return (
+        _part("Calibration", f'<div class="two">{"".join(drawn)}</div><p class="note">{note}</p>')
+        if drawn
+        else ""
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from distill_cli.report import words
-from distill_cli.report.charts import Series, line_chart
+from distill_cli.report.charts import Series, line_chart, per_cent
 from distill_cli.report.headline import headline
 from distill_cli.report.heat import data_uri
 from distill_cli.report.images import View, by_class, mosaic, png_bytes
@@ -212,7 +212,7 @@ def curves(metrics: Sequence[Mapping[str, float]], best_step: float | None) -> l
     ]
     charts = [
         line_chart("Loss", losses, mark=best_step),
-        line_chart("Accuracy", accuracies, lambda v: f"{100 * v:g} %" if v else "0 %", best_step),
+        line_chart("Accuracy", accuracies, per_cent, best_step),
         line_chart("Temperature", [series("temperature", "temperature", "line-a")], mark=best_step),
         line_chart("Speed", [series("steps_per_second", "steps per second", "line-a")], zero=True),
     ]

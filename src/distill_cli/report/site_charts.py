@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from distill_cli.report import words
-from distill_cli.report.charts import Chart, Series
-from distill_cli.report.compare import Comparison, Measurement, mean_std
+from distill_cli.report.charts import Chart, Series, per_cent, reliability_chart
+from distill_cli.report.compare import Comparison, mean_std
 from distill_cli.report.headline import headline
-from distill_cli.report.results import number, section
+from distill_cli.report.results import number, reliability, section
 from distill_cli.report.rowcharts import Bar, BarChart, Dot, DotChart
 
 CURVES = (
@@ -25,10 +25,6 @@ class Drawing(NamedTuple):
     slug: str
     chart: Chart | DotChart | BarChart
     group: str = ""
-
-
-def per_cent(value: float) -> str:
-    return f"{100 * value:g} %" if value else "0 %"
 
 
 def comparison(site: Comparison) -> Iterator[Drawing]:
@@ -99,28 +95,12 @@ def calibration(site: Comparison) -> Iterator[Drawing]:
     """Reliability diagrams, all runs of a cell in one: accuracy against confidence, by bins."""
     cells: dict[Any, list[Series]] = {}
     for m in site.found:
-        bins = [b for b in bins_of(m) if number(b.get("images"))]
-        if bins:
-            x = [float(b["confidence"]) for b in bins]
-            y = [float(b["accuracy"]) for b in bins]
-            name = f"{site.names[m.variant]}"
-            made = Series(name, x, y, f"run {style(site, m.variant)}", m.run)
+        x, y = reliability(m.row)
+        if x:
+            made = Series(site.names[m.variant], x, y, f"run {style(site, m.variant)}", m.run)
             cells.setdefault(m.cell, []).append(made)
     for cell, series in cells.items():
-        chart = Chart(
-            cell.title(), series, per_cent, x_name="confidence", x_text=per_cent, square=True
-        )
-        yield Drawing(f"calibration_{cell.slug()}", chart)
-
-
-def bins_of(found: Measurement) -> list[dict[str, Any]]:
-    """Confidence bins of a measurement that has them, with both numbers where not empty."""
-    bins = section(section(found.row, "detail"), "calibration").get("bins")
-    if not isinstance(bins, list):
-        return []
-    pair = ("confidence", "accuracy")
-    objects = [b for b in bins if isinstance(b, dict)]
-    return [b for b in objects if all(number(b.get(key)) is not None for key in pair)]
+        yield Drawing(f"calibration_{cell.slug()}", reliability_chart(cell.title(), series))
 
 
 def costs(site: Comparison) -> Iterator[Drawing]:
