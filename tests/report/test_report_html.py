@@ -25,7 +25,7 @@ from distill_cli.report.charts import (
 from distill_cli.report.heat import diverging
 from distill_cli.report.html import write_report
 
-VOID = {"meta", "img", "line", "circle", "polyline", "image", "br", "hr", "link", "input"}
+VOID = {"meta", "img", "br", "hr", "link", "input"}
 
 
 class Page(HTMLParser):

@@ -26,7 +26,7 @@ class Cell(NamedTuple):
         return f"{words.dataset_title(self.dataset)}{size}, {self.protocol}"
 
     def slug(self) -> str:
-        return f"{self.dataset}_ipc{self.ipc}_{self.protocol}".replace("/", "-")
+        return words.slug(f"{self.dataset}_ipc{self.ipc}_{self.protocol}")
 
 
 class Measurement(NamedTuple):
@@ -110,7 +110,8 @@ def settings_of(run: Run) -> dict[str, str]:
     """Everything that decides the coreset except data set, size and seed, flattened."""
     left = (*NOT_IN_DIGEST, "seed", "ipc", "dataset")
     config = {k: v for k, v in section(run.result, "config").items() if k not in left}
-    flat = dict(words.flatten(config)) | {"method": str(run.result.get("method"))}
+    plain = {key: str(run.result.get(key)) for key in ("method", "labels", "init")}
+    flat = dict(words.flatten(config)) | plain
     if not run.result.get("digest"):  # an evaluation of a file, which is what it is
         flat["coreset"] = str(section(run.result, "coreset").get("sha256"))
     return flat

@@ -87,6 +87,7 @@
     sortBy(sorter.value, Boolean(head) && head.dataset.type === "n");
   });
   form.addEventListener("input", filter);
+  form.addEventListener("change", filter);
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", function () {
     setTimeout(function () { filter(); sortBy("", false); }, 0);

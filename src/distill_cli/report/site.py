@@ -71,7 +71,7 @@ def gallery_slug(site: Comparison, run: int) -> str:
     result = site.runs[run].result
     parts = ("gallery", result.get("method"), words.dataset_key(result.get("dataset")),
              f"ipc{result.get('ipc')}", site.runs[run].name)  # fmt: skip
-    return "_".join(str(part).replace("/", "-") for part in parts)
+    return words.slug("_".join(map(str, parts)))
 
 
 def page(

@@ -66,7 +66,7 @@ def groups(site: Comparison) -> list[Group]:
     for dataset, ipc in sorted(found, key=lambda key: (key[0], key[1] or 0)):
         size = "" if ipc is None else f", {words.plural(ipc, 'image')} per class"
         title = f"{words.dataset_title(dataset)}{size}"
-        made.append(Group(f"{dataset}_ipc{ipc}", title, tuple(found[dataset, ipc])))
+        made.append(Group(words.slug(f"{dataset}_ipc{ipc}"), title, tuple(found[dataset, ipc])))
     return made
 
 

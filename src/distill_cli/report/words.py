@@ -3,6 +3,7 @@
 A value that is missing, null or NaN shows as a dash.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -139,6 +140,11 @@ def plural(amount: int, noun: str) -> str:
     """ "1 image", "2 images", "2 classes"."""
     ending = "es" if noun.endswith("s") else "s"
     return f"{amount:,} {noun}" + ("" if amount == 1 else ending)
+
+
+def slug(text: str) -> str:
+    """A file name: letters, digits, dots, underscores and hyphens."""
+    return re.sub(r"[^\w.-]+", "-", text)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
