@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest_site import change, make_runs
 
 from distill_cli.errors import UserError
 from distill_cli.report.collect import collect
 from distill_cli.version import __version__
+from run_folders import change, make_runs
 
 
 @pytest.fixture

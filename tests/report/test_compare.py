@@ -5,10 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest_site import ACCURACIES, change, make_runs
 
 from distill_cli.report.collect import collect
 from distill_cli.report.compare import compare, mean_std
+from run_folders import ACCURACIES, change, make_runs
 
 
 def comparison(folder: Path):

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest_site import BINS, change, make_runs
 from PIL import Image
-from test_report_html import Page
 
 from distill_cli.core.files import write_npz
 from distill_cli.report import figures
@@ -22,6 +20,8 @@ from distill_cli.report.results import reliability
 from distill_cli.report.rowcharts import Dot, DotChart, dots
 from distill_cli.report.sheets import sheets, symmetric
 from distill_cli.report.site import write_site
+from html_page import Page
+from run_folders import BINS, change, make_runs
 
 
 def site_page(runs: Path, out: Path) -> tuple[str, Page]:

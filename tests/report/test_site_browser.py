@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest_site import make_runs
 
 from distill_cli.report.collect import collect
 from distill_cli.report.site import write_site
+from run_folders import make_runs
 
 pytestmark = pytest.mark.process
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
