@@ -248,3 +248,18 @@ def test_released_rfad_coreset_on_the_cifar10_test_set(command, tmp_path, tfds_d
         expected = {"krr_nngp": 0.33765, "krr_ntk": 0.81782}[row["protocol"]]
         assert row["detail"]["mean_diagonal"] == pytest.approx(expected, rel=1e-4)
         assert row["accuracy"] == pytest.approx(0.605, abs=0.11)  # three standard errors of 200
+
+
+def test_scores_of_the_initial_images_are_kept_for_the_report(command, tmp_path):
+    done = command("distill", *TINY, "init=krr_sensitivity", "steps=0", "evaluation=none")
+    assert done.code == 0, done.err
+    folder = folder_of(tmp_path)
+    result = json.loads((folder / "result.json").read_text())
+    with np.load(folder / "coreset" / "initial_scores.npz") as data:
+        assert data["images"].shape == (100, 8, 8, 1)
+        assert 0 <= data["images"].min() < data["images"].max() <= 1
+        taken = set(data["rows"][data["taken"]].tolist())
+        assert taken <= set(result["initial_rows"])
+        least, *_, most = result["initial_record"]["scores_quantiles"]
+        assert (data["scores"].min(), data["scores"].max()) == (least, most)
+    assert "Scores of real images" in (folder / "report.html").read_text()
