@@ -184,6 +184,10 @@ class Config:
         at_least("steps", self.steps, 0)
         for index, step in enumerate(self.snapshots):
             at_least(f"snapshots[{index}]", step, 0)
+            if step > self.steps:
+                raise UserError(
+                    f"snapshots[{index}]={step}: the run makes at most steps={self.steps}"
+                )
 
 
 def at_least(key: str, value: float, low: float) -> None:

@@ -34,3 +34,23 @@ def test_wrong_values_are_named_before_anything_runs(option, message):
     with pytest.raises(UserError) as error:
         protocols("evaluation=[dc]", option)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["evaluation.finite.width", "evaluation.dsa.networks"])
+def test_keys_of_a_protocol_that_was_not_chosen_say_so(key):
+    with pytest.raises(UserError) as error:
+        protocols("evaluation=[krr_ntk]", f"{key}=3")
+    name = key.split(".")[1]
+    assert str(error.value).startswith(f"{key}: belongs to evaluation={name}, which is not chosen")
+
+
+def test_other_unknown_keys_are_still_suggested():
+    with pytest.raises(UserError, match=r"did you mean evaluation.limit"):
+        protocols("evaluation.limt=3")
+
+
+def test_snapshots_beyond_the_last_step_are_refused():
+    assert parse(compose("config", ["steps=40", "snapshots=[0,40]"])).snapshots == (0, 40)
+    with pytest.raises(UserError) as error:
+        parse(compose("config", ["steps=40", "snapshots=[0,41]"]))
+    assert str(error.value) == "snapshots[1]=41: the run makes at most steps=40"

@@ -10,7 +10,7 @@ from distill_cli.core.types import Coreset, one_hot_centred
 from distill_cli.errors import UserError
 from distill_cli.evaluation import krr_ntk
 from distill_cli.evaluation.base import Problem
-from distill_cli.evaluation.krr import choose_ridge, fit_log_temperature
+from distill_cli.evaluation.krr import calibration, choose_ridge, fit_log_temperature
 from distill_cli.kernels.exact import gram
 
 RNG = np.random.default_rng(0)
@@ -93,9 +93,11 @@ def test_calibration_minimises_nll_on_validation_images():
     plain = krr_ntk.evaluate(krr_ntk.Config(), support, one)
     calibrated = krr_ntk.evaluate(krr_ntk.Config(calibrate=True), support, one)
     assert calibrated.accuracy == plain.accuracy
-    assert plain.nll is not None
+    assert (plain.nll, plain.ece) == (None, None)  # nobody fitted its k
+    assert "calibration" not in plain.detail
     assert calibrated.nll is not None
-    assert calibrated.nll < plain.nll
+    unset = support._replace(log_temperature=np.float64(1e-9))
+    assert calibrated.nll < (krr_ntk.evaluate(krr_ntk.Config(), unset, one).nll or 0)
     assert (plain.detail["log_temperature"], calibrated.detail["coreset_log_temperature"]) == (0, 0)
 
 
@@ -104,3 +106,23 @@ def test_wrong_ridges_are_named():
         krr_ntk.Config(ridges=(1.0, -1.0))
     with pytest.raises(UserError, match="ridge or ridges"):
         krr_ntk.Config(ridge=1.0, ridges=(1.0,))
+
+
+def test_bins_of_the_reliability_diagram_against_numpy():
+    outputs, labels = RNG.normal(size=(500, 4)), RNG.integers(0, 4, 500)
+    found, ece = calibration(jnp.asarray(outputs), jnp.asarray(labels), jnp.asarray(0.7))
+    scaled = np.exp(0.7) * outputs
+    p = np.exp(scaled) / np.exp(scaled).sum(1, keepdims=True)
+    confidence, hit = p.max(1), p.argmax(1) == labels
+    total = 0.0
+    for bin in found["bins"]:
+        inside = (confidence >= bin["low"]) & (confidence < bin["high"])
+        assert bin["images"] == inside.sum()
+        if not inside.any():
+            assert (bin["confidence"], bin["accuracy"]) == (None, None)
+            continue
+        np.testing.assert_allclose(bin["confidence"], confidence[inside].mean(), rtol=1e-12)
+        np.testing.assert_allclose(bin["accuracy"], hit[inside].mean(), rtol=1e-12)
+        total += inside.mean() * abs(hit[inside].mean() - confidence[inside].mean())
+    assert len(found["bins"]) == 15
+    np.testing.assert_allclose(ece, total, rtol=1e-12)

@@ -186,3 +186,44 @@ def test_pictures_without_a_record_get_the_dataset_s_preprocessing(
     )
     assert raw.code == 0
     assert evaluation(tmp_path)["evaluations"][0]["accuracy"] != pytest.approx(expected, rel=0.1)
+
+
+def renamed(folder: Path, names: list[str]) -> None:
+    file = folder / "coreset" / "coreset.npz"
+    with np.load(file) as data:
+        arrays = dict(data)
+    np.savez(file, **(arrays | {"class_names": np.array(names)}))
+
+
+def test_other_class_names_are_refused_unless_forced(command, folder, quick):
+    words = ["Nought", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    named = f"dataset.class_names=[{','.join(words)}]"
+    renamed(folder, [*words[:3], "cat", *words[4:]])
+    done = command("distill-evaluate", f"coreset={folder}", named, *NNGP)
+    assert done.code == 2
+    assert "class 3 is 'cat', but 'three' in dataset=digits" in done.err
+    assert done.err.count("\n") == 1
+    done = command("distill-evaluate", f"coreset={folder}", named, "coreset.force=true", *NNGP)
+    assert done.code == 0, done.err
+    assert "class 3 is 'cat'" in done.err and "matched by number" in done.err
+    renamed(folder, [word.upper() for word in words])  # spelling does not count
+    done = command("distill-evaluate", f"coreset={folder}", named, *NNGP)
+    assert (done.code, done.err) == (0, "")
+
+
+def test_names_against_bare_numbers_are_a_warning(command, folder, quick):
+    renamed(folder, list("abcdefghij"))  # the digits are called 0 to 9
+    done = command("distill-evaluate", f"coreset={folder}", *NNGP)
+    assert done.code == 0, done.err
+    assert "class 0 is 'a', but '0' in dataset=digits; classes are matched by number" in done.err
+
+
+def test_an_evaluation_knows_the_method_of_its_coreset(command, tmp_path, folder, quick):
+    record = json.loads((folder / "result.json").read_text())
+    write_json(folder / "result.json", record | {"method": "kip"})
+    done = command("distill-export", f"coreset={folder}", f"out={tmp_path / 'x'}", "format=npz")
+    assert done.code == 0, done.err
+    done = command("distill-evaluate", f"coreset={tmp_path / 'x'}", *NNGP)
+    assert done.code == 0, done.err
+    assert done.out.startswith("KIP on 8 x 8 digits")
+    assert evaluation(tmp_path)["method"] == "kip"

@@ -196,3 +196,13 @@ def test_agrees_with_the_transform_of_the_program(
     if not per_image:
         np.testing.assert_allclose(load.to_pixels(x, p), fitted.invert(x), atol=1e-5)
         np.testing.assert_allclose(load.to_pixels(x, p), train[:9] / 255, atol=1e-4)
+
+
+@pytest.mark.process
+def test_without_its_files_the_program_says_so_in_one_line(run: Path) -> None:
+    script = write_load_py(run)
+    (run / "coreset" / "coreset.npz").unlink()
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("load.py: no coreset.npz in ")
+    assert "format=npz" in done.stderr and done.stderr.count("\n") == 1

@@ -353,3 +353,18 @@ def test_ridge_weights_survive_every_export(command, tmp_path):
         assert done.code == 0, done.err
         place = tmp_path / format
         np.testing.assert_array_equal(load_coreset(place).ridge_weights, weights)
+
+
+def test_scores_of_the_initial_images_are_kept_for_the_report(command, tmp_path):
+    done = command("distill", *TINY, "init=krr_sensitivity", "steps=0", "evaluation=none")
+    assert done.code == 0, done.err
+    folder = folder_of(tmp_path)
+    result = json.loads((folder / "result.json").read_text())
+    with np.load(folder / "coreset" / "initial_scores.npz") as data:
+        assert data["images"].shape == (100, 8, 8, 1)
+        assert 0 <= data["images"].min() < data["images"].max() <= 1
+        taken = set(data["rows"][data["taken"]].tolist())
+        assert taken <= set(result["initial_rows"])
+        least, *_, most = result["initial_record"]["scores_quantiles"]
+        assert (data["scores"].min(), data["scores"].max()) == (least, most)
+    assert "Scores of real images" in (folder / "report.html").read_text()

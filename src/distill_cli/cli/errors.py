@@ -47,10 +47,17 @@ def one_line(error: BaseException, config_name: str = "config") -> str:
     override = re.search(r"Could not override '([\w.@/]+)'", text)
     if override:
         from distill_cli.cli.compose import known_keys
+        from distill_cli.config import group_choices
 
-        return str(
-            choice_error("key", override.group(1), known_keys(config_name, override.group(1)))
-        )
+        key = override.group(1)
+        section, _, rest = key.partition(".")
+        protocol = rest.partition(".")[0]
+        if section == "evaluation" and protocol in group_choices("evaluation"):
+            return (
+                f"{key}: belongs to evaluation={protocol}, which is not chosen; "
+                f'add it: "evaluation=[...,{protocol}]"'
+            )
+        return str(choice_error("key", key, known_keys(config_name, key)))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (" ".join(lines) if len(lines) < 4 else lines[0]) or type(error).__name__
 

@@ -43,17 +43,28 @@ def accuracy(outputs: Outputs, labels: Labels) -> Float[Array, ""]:
     return jnp.mean((jnp.argmax(outputs, axis=-1) == labels).astype(jnp.float32))
 
 
-def expected_calibration_error(
+def confidence_bins(
     outputs: Outputs, labels: Labels, log_temperature: Float[Array, ""], bins: int = 15
-) -> Float[Array, ""]:
-    """ECE: sum over confidence bins of (bin share) * |accuracy - mean confidence|.
+) -> Float[Array, "bin 3"]:
+    """Of each equal-width bin of confidence on [0, 1]: images, sum of confidences, hits.
 
-    Confidence is the largest softmax(exp(k) f); equal-width bins on [0, 1]
-    (Guo et al. 2017, eq. 5).
+    Confidence is the largest softmax(exp(k) f). Mean confidence against share of hits, bin by bin,
+    is the reliability diagram (Guo et al. 2017, section 2).
     """
     probabilities = jax.nn.softmax(jnp.exp(log_temperature) * outputs, axis=-1)
     confidence = jnp.max(probabilities, axis=-1)
     hit = (jnp.argmax(outputs, axis=-1) == labels).astype(confidence.dtype)
     index = jnp.clip((confidence * bins).astype(jnp.int32), 0, bins - 1)
-    gap = jax.ops.segment_sum(hit - confidence, index, num_segments=bins)
-    return jnp.sum(jnp.abs(gap)) / outputs.shape[0]
+    columns = jnp.stack([jnp.ones_like(confidence), confidence, hit], axis=-1)
+    return jax.ops.segment_sum(columns, index, num_segments=bins)
+
+
+def expected_calibration_error(
+    outputs: Outputs, labels: Labels, log_temperature: Float[Array, ""], bins: int = 15
+) -> Float[Array, ""]:
+    """ECE: sum over confidence bins of (bin share) * |accuracy - mean confidence|.
+
+    Bins as in confidence_bins (Guo et al. 2017, eq. 5).
+    """
+    _, confidence, hits = confidence_bins(outputs, labels, log_temperature, bins).T
+    return jnp.sum(jnp.abs(hits - confidence)) / outputs.shape[0]

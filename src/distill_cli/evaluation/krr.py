@@ -1,8 +1,10 @@
 """Exact kernel ridge regression on the test set (RFAD section 10.1, KIP section 3).
 
-f(x) = K(x, S) (K_ss + reg trace(K_ss)/n I)^-1 y_s in float64; prediction argmax f(x). NLL and ECE
-use softmax(exp(k) f(x)), with the coreset's own k, or with one fitted on validation images. The
-ridge may be chosen on validation images too. Test images choose nothing.
+f(x) = K(x, S) (K_ss + reg trace(K_ss)/n I)^-1 y_s in float64; prediction argmax f(x). NLL, ECE and
+the bins of the reliability diagram use softmax(exp(k) f(x)), with the coreset's own k, or with one
+fitted on validation images. A coreset whose k nobody fitted (0: squared loss, real images, foreign
+files) has no probabilities, and so none of the three unless `calibrate` fits k. The ridge may be
+chosen on validation images too. Test images choose nothing.
 """
 
 import time
@@ -14,7 +16,7 @@ import numpy as np
 
 from distill_cli.config import at_least
 from distill_cli.core.linalg import krr_predict, krr_solve, leave_one_out
-from distill_cli.core.losses import accuracy, expected_calibration_error, mse, platt
+from distill_cli.core.losses import accuracy, confidence_bins, mse, platt
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError
 from distill_cli.evaluation.base import Problem
@@ -29,7 +31,8 @@ class KRRConfig:
     ridge: relative to trace(K_ss)/n; null takes the one the coreset was distilled with.
     ridges: a list of candidates, of which the one with the smallest squared error on the validation
     images is taken; empty: ridge as it is. calibrate: fit k on the validation images instead of
-    taking the coreset's. Both cost the kernel of validation images and coreset.
+    taking the coreset's; without it NLL and ECE are None where the coreset has none. Both cost the
+    kernel of validation images and coreset.
     """
 
     ridge: float | None = None
@@ -48,7 +51,7 @@ class KRRConfig:
 
 
 def evaluate_krr(kernel: str, config: KRRConfig, coreset: Coreset, problem: Problem) -> Metric:
-    """Accuracy, NLL, ECE and 0.5 MSE of exact regression with the kernel nngp or ntk."""
+    """Accuracy, 0.5 MSE, and where k is known NLL and ECE, of exact regression with nngp or ntk."""
     seconds = 0.0
 
     def matrix(images: str) -> Any:
@@ -80,6 +83,10 @@ def evaluate_krr(kernel: str, config: KRRConfig, coreset: Coreset, problem: Prob
             "raise it"
         )
     held_out = leave_one_out(k_ss, y_s, ridge * weights)
+    nll = ece = None
+    if float(k) or config.calibrate:
+        nll = float(jnp.mean(platt(outputs, labels, k)))
+        detail["calibration"], ece = calibration(outputs, labels, k)
     return Metric(
         protocol=f"krr_{kernel}",
         accuracy=float(accuracy(outputs, labels)),
@@ -87,8 +94,8 @@ def evaluate_krr(kernel: str, config: KRRConfig, coreset: Coreset, problem: Prob
         n=1,
         images=int(labels.shape[0]),
         seconds=seconds + time.monotonic() - begun,
-        nll=float(jnp.mean(platt(outputs, labels, k))),
-        ece=float(expected_calibration_error(outputs, labels, k)),
+        nll=nll,
+        ece=ece,
         detail={
             "engine": problem.engine_used,
             "ridge": ridge,
@@ -99,6 +106,21 @@ def evaluate_krr(kernel: str, config: KRRConfig, coreset: Coreset, problem: Prob
             **detail,
         },
     )
+
+
+def calibration(outputs: Any, labels: Any, k: Any) -> tuple[dict[str, Any], float]:
+    """({"bins": [...]}, ECE). A bin: its edges `low` and `high`, `images` in it, their mean
+    `confidence` and `accuracy`, both None where it is empty; equal widths on [0, 1]."""
+    sums = np.asarray(confidence_bins(outputs, labels, k), np.float64)
+    bins = [
+        {
+            "low": i / len(sums), "high": (i + 1) / len(sums), "images": int(images),
+            "confidence": confidence / images if images else None,
+            "accuracy": hits / images if images else None,
+        }
+        for i, (images, confidence, hits) in enumerate(sums.tolist())
+    ]  # fmt: skip
+    return {"bins": bins}, float(np.abs(sums[:, 2] - sums[:, 1]).sum() / len(outputs))
 
 
 def choose_ridge(

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from distill_cli.report import sections, words
-from distill_cli.report.charts import label_map
+from distill_cli.report.charts import Series, draw, reliability_chart
 from distill_cli.report.coreset_files import CoresetFiles, read_coreset, transform_steps
+from distill_cli.report.heat import label_map
 from distill_cli.report.results import (
     class_names,
     evaluations,
@@ -18,9 +19,11 @@ from distill_cli.report.results import (
     number,
     read_metrics,
     read_result,
+    reliability,
     section,
     write_text,
 )
+from distill_cli.report.scores import scores_part
 
 
 def write_report(folder: str | Path, coreset: CoresetFiles | None = None) -> Path:
@@ -29,14 +32,19 @@ def write_report(folder: str | Path, coreset: CoresetFiles | None = None) -> Pat
     coreset is the run's coreset where it has been read already.
     """
     result, metrics = read_result(folder), read_metrics(folder)
-    text = page(result, metrics, coreset or read_coreset(folder))
+    coreset = coreset or read_coreset(folder)
+    names = class_names(result) or list(coreset.coreset.class_names if coreset else ())
+    text = page(result, metrics, coreset, scores_part(folder, result, names))
     return write_text(Path(folder) / "report.html", text)
 
 
 def page(
-    result: Mapping[str, Any], metrics: list[dict[str, float]], coreset: CoresetFiles | None
+    result: Mapping[str, Any],
+    metrics: list[dict[str, float]],
+    coreset: CoresetFiles | None,
+    scores: str = "",
 ) -> str:
-    """The whole page. Every part that has no data is left out."""
+    """The whole page. Every part that has no data is left out. scores: HTML of scores_part."""
     title = words.run_title(result)
     css = files("distill_cli.report").joinpath("report.css").read_text(encoding="utf-8")
     body = [
@@ -44,8 +52,10 @@ def page(
         _part(
             "Evaluation", sections.bars(result), sections.evaluation_table(result), _details(result)
         ),
+        _calibration(result),
         _curves(result, metrics),
         _pictures(result, coreset) if coreset else "",
+        _part("Scores of real images", scores),
         sections.published_table(result),
         _settings(result, metrics, coreset),
         _commands(result),
@@ -88,11 +98,32 @@ def _details(result: Mapping[str, Any]) -> str:
     rows = [
         (f"{e.get('protocol')}: {key}", value)
         for e in evaluations(result)
-        for key, value in words.flatten(section(e, "detail"))
+        for key, value in words.flatten(
+            {k: v for k, v in section(e, "detail").items() if k != "calibration"}
+        )
     ]
     shown = sections.pairs(rows)
     return (
         f"<details><summary>Details of the evaluations</summary>{shown}</details>" if shown else ""
+    )
+
+
+def _calibration(result: Mapping[str, Any]) -> str:
+    """A reliability diagram of each evaluation that has one."""
+    drawn = []
+    for e in evaluations(result):
+        x, y = reliability(e)
+        title = f"{words.protocol_title(e.get('protocol'))}: accuracy by confidence"
+        if x:
+            drawn.append(draw(reliability_chart(title, [Series("", x, y, "line-b")])))
+    note = (
+        "Test images in 15 equal bins of confidence; on the dashed line probabilities are right. "
+        "ECE is the mean distance from it, weighted with the images of a bin."
+    )
+    return (
+        _part("Calibration", f'<div class="two">{"".join(drawn)}</div><p class="note">{note}</p>')
+        if drawn
+        else ""
     )
 
 
@@ -172,7 +203,7 @@ def _settings(
     cost = [
         *((f"Time, {name}", words.duration(seconds.get(key))) for name, key in _TIMES),
         ("Speed", speed),
-        *((f"Peak memory, {key}", _memory(memory.get(key))) for key in ("host", "device")),
+        *((f"Peak memory, {key}", words.megabytes(memory.get(key))) for key in ("host", "device")),
         ("Device", _text(result.get("device"))),
         ("Coreset", words.count(numbers) + " stored numbers" if numbers is not None else ""),
         ("SHA-256 of coreset.npz", str(stored.get("sha256") or "")),
@@ -220,13 +251,6 @@ def _validation(found: Mapping[str, Any]) -> str:
         return ""
     of = f" of {words.count(found['images'])} images" if number(found.get("images")) else ""
     return f"{words.percent(found['accuracy'])}{of}, loss {words.decimal(found.get('loss'))}"
-
-
-def _memory(value: object) -> str:
-    megabytes = number(value)
-    if megabytes is None:
-        return words.NONE
-    return f"{megabytes / 1024:.1f} GiB" if megabytes >= 1024 else f"{megabytes:.0f} MiB"
 
 
 def _text(value: object) -> str:

@@ -42,11 +42,16 @@ def view(images: np.ndarray, transform: Mapping[str, Any]) -> View:
     """The inverse transform of preprocessed images (n, h, w, c), clipped to what can be shown."""
     pixels = to_pixels(images, dict(transform))
     outside = (pixels < -HALF_LEVEL) | (pixels > 1 + HALF_LEVEL)
+    return View(to_levels(pixels), float(outside.mean()), bool(transform.get("per_image", False)))
+
+
+def to_levels(pixels: np.ndarray) -> np.ndarray:
+    """Pixels (n, h, w, c), clipped to [0, 1], as uint8 (n, h, w, 1 or 3)."""
     finite = np.nan_to_num(pixels, nan=0.0, posinf=1.0, neginf=0.0)
     levels = np.rint(255 * np.clip(finite, 0, 1)).astype(np.uint8)
     if levels.shape[-1] not in (1, 3):  # show the mean of channels that are no colours
         levels = np.rint(levels.mean(axis=-1, keepdims=True)).astype(np.uint8)
-    return View(levels, float(outside.mean()), bool(transform.get("per_image", False)))
+    return levels
 
 
 def by_class(labels: np.ndarray, ipc: int | None = None) -> list[np.ndarray]:

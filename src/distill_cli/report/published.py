@@ -12,7 +12,6 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
-from distill_cli.report.results import evaluations, number
 from distill_cli.report.words import dataset_key, protocol_key
 
 
@@ -105,9 +104,3 @@ def published_for(result: Mapping[str, Any], evaluation: Mapping[str, Any]) -> P
     method, dataset, ipc, labels = (result.get(k) for k in ("method", "dataset", "ipc", "labels"))
     network = architecture_name(result)
     return published(method, dataset, ipc, labels, evaluation.get("protocol"), network)
-
-
-def headline(result: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The evaluation to put first: one with a published figure, else the first with an accuracy."""
-    usable = [e for e in evaluations(result) if number(e.get("accuracy")) is not None]
-    return next((e for e in usable if published_for(result, e)), usable[0] if usable else None)

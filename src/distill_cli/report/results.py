@@ -60,6 +60,26 @@ def baseline(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def other_baselines(evaluation: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Further baselines of an evaluation by name: its keys baseline_herding and the like."""
+    found = {
+        k.removeprefix("baseline_"): v for k, v in evaluation.items() if k.startswith("baseline_")
+    }
+    return {k: v for k, v in found.items() if k != "random" and isinstance(v, dict)}
+
+
+def reliability(evaluation: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+    """(mean confidence, accuracy) of the confidence bins that hold images; [] where not recorded.
+
+    They stand in detail.calibration.bins of exact kernel regression (evaluation/krr.py).
+    """
+    bins = section(section(evaluation, "detail"), "calibration").get("bins")
+    found = [b for b in bins if isinstance(b, dict)] if isinstance(bins, list) else []
+    pairs = [(number(b.get("confidence")), number(b.get("accuracy"))) for b in found]
+    full = [(x, y) for x, y in pairs if x is not None and y is not None]
+    return [x for x, _ in full], [y for _, y in full]
+
+
 def section(result: Mapping[str, Any], key: str) -> dict[str, Any]:
     """A nested object of the result, or an empty one."""
     found = result.get(key)

@@ -7,10 +7,19 @@ from typing import Any
 import numpy as np
 
 from distill_cli.report import words
-from distill_cli.report.charts import Series, data_uri, line_chart
+from distill_cli.report.charts import Series, line_chart, per_cent
+from distill_cli.report.headline import headline
+from distill_cli.report.heat import data_uri
 from distill_cli.report.images import View, by_class, mosaic, png_bytes
-from distill_cli.report.published import Published, headline, published_cell, published_for
-from distill_cli.report.results import baseline, evaluations, gain, number, sampling_error
+from distill_cli.report.published import Published, published_cell, published_for
+from distill_cli.report.results import (
+    baseline,
+    evaluations,
+    gain,
+    number,
+    other_baselines,
+    sampling_error,
+)
 
 
 def stats(result: Mapping[str, Any]) -> str:
@@ -82,6 +91,10 @@ def bars(result: Mapping[str, Any]) -> str:
         known = published_for(result, e)
         rows = [
             ("", "Random real images", baseline(e).get("accuracy"), baseline(e).get("std"), 2),
+            *(
+                ("", f"Real images, {name}", found.get("accuracy"), found.get("std"), 2)
+                for name, found in other_baselines(e).items()
+            ),
             (" ours", "Distilled coreset", e.get("accuracy"), e.get("std"), 2),
             (" pub", "Published", known and known.mean / 100, known and fraction(known.spread), 1),
         ]
@@ -199,7 +212,7 @@ def curves(metrics: Sequence[Mapping[str, float]], best_step: float | None) -> l
     ]
     charts = [
         line_chart("Loss", losses, mark=best_step),
-        line_chart("Accuracy", accuracies, lambda v: f"{100 * v:g} %" if v else "0 %", best_step),
+        line_chart("Accuracy", accuracies, per_cent, best_step),
         line_chart("Temperature", [series("temperature", "temperature", "line-a")], mark=best_step),
         line_chart("Speed", [series("steps_per_second", "steps per second", "line-a")], zero=True),
     ]

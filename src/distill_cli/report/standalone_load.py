@@ -171,6 +171,12 @@ def _in_chunks(function: Any, x: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Print shapes, ranges, classes and the SHA-256 of coreset.npz (it stands in card.md)."""
+    for name in ("coreset.npz", "preprocess.npz"):
+        if not (HERE / name).is_file():
+            raise SystemExit(
+                f"load.py: no {name} in {HERE}; as a program it describes the coreset folder of a "
+                "run, or an export with format=npz; its functions need preprocess.npz alone"
+            )
     coreset = load()
     pixels = to_pixels(coreset.images)
     outside = float(np.mean((pixels < -HALF_LEVEL) | (pixels > 1 + HALF_LEVEL)))

@@ -3,7 +3,9 @@
 A value that is missing, null or NaN shows as a dash.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from distill_cli.report.results import number
@@ -74,10 +76,19 @@ def protocol_title(protocol: object) -> str:
 
 
 def run_title(result: Mapping[str, Any]) -> str:
-    """ "RFAD on CIFAR-10, 1 image per class"; no number of images where it is all of them."""
+    """ "RFAD on CIFAR-10, 1 image per class"; no number where it is all images; a coreset file of
+    unknown origin goes by its name."""
     ipc = number(result.get("ipc"))
     size = f", {plural(round(ipc), 'image')} per class" if ipc else ""
-    return f"{method_title(result.get('method'))} on {dataset_title(result.get('dataset'))}{size}"
+    return f"{run_maker(result)} on {dataset_title(result.get('dataset'))}{size}"
+
+
+def run_maker(result: Mapping[str, Any]) -> str:
+    """The method, or "Coreset <file name>" where it is not known."""
+    coreset = result.get("coreset")
+    if not result.get("method") and isinstance(coreset, Mapping) and coreset.get("path"):
+        return f"Coreset {PurePath(str(coreset['path'])).name}"
+    return method_title(result.get("method"))
 
 
 def percent(value: object, spread: object = None, digits: int = 2) -> str:
@@ -113,6 +124,14 @@ def duration(value: object) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def megabytes(value: object) -> str:
+    """MiB as "512 MiB" or "3.4 GiB"."""
+    found = number(value)
+    if found is None:
+        return NONE
+    return f"{found / 1024:.1f} GiB" if found >= 1024 else f"{found:.0f} MiB"
+
+
 def count(value: object) -> str:
     """A whole number in groups of thousands, "10,000"."""
     found = number(value)
@@ -123,6 +142,11 @@ def plural(amount: int, noun: str) -> str:
     """ "1 image", "2 images", "2 classes"."""
     ending = "es" if noun.endswith("s") else "s"
     return f"{amount:,} {noun}" + ("" if amount == 1 else ending)
+
+
+def slug(text: str) -> str:
+    """A file name: letters, digits, dots, underscores and hyphens."""
+    return re.sub(r"[^\w.-]+", "-", text)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

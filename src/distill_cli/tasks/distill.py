@@ -13,7 +13,7 @@ import numpy as np
 from distill_cli import report
 from distill_cli.config import Config
 from distill_cli.core.coreset_io import load_coreset, save_coreset, sha256
-from distill_cli.core.files import read_json, write_json
+from distill_cli.core.files import read_json, write_json, write_npz
 from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
 from distill_cli.init.random import Config as RandomInit
@@ -84,6 +84,8 @@ def run(job: Job) -> Result:
         start = initial_coreset(problem, job.config.init)
         seconds = {"data": watch.lap()}
         if done is None:
+            if start.extremes is not None:
+                write_npz(job.folder / "coreset" / "initial_scores.npz", start.extremes)
             outcome = distil(job, problem, start, stop)
             done = export(job, problem, outcome, start, seconds)
             watch.lap()
@@ -121,7 +123,7 @@ def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.
     labels = problem.dataset.train.labels[problem.train_rows]
     batch = config.batch.size * config.batch.number
     steps = steps_of(distiller, config.steps, len(labels), batch)
-    config = dataclasses.replace(config, steps=steps)
+    config = dataclasses.replace(config, steps=steps)  # UserError where snapshots lie beyond
     say(job, plan(problem, distiller, job.folder, steps))
     images = problem.train_images
     train = training_set(

@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from distill_cli.config import Config, PruneConfig, parse
 from distill_cli.core.coreset_io import CoresetFile, load_coreset, record, sha256
 from distill_cli.core.files import read_json, write_json
+from distill_cli.core.types import Dataset
 from distill_cli.data.preprocess import Preprocess
 from distill_cli.errors import UserError
 from distill_cli.formats import likeness
@@ -86,6 +87,7 @@ def run(target: Target, folder: Path, command: str) -> dict[str, Any]:
         )
         result: dict[str, Any] = {
             "schema": 1, "version": __version__, "command": command,
+            "method": record(file.path).get("method"),
             "dataset": problem.dataset.name, "ipc": config.ipc, "device": device_name(),
             "coreset": {
                 "path": str(file.path), "sha256": sha256(file.path), "format": file.format,
@@ -144,7 +146,7 @@ def ready(problem: Problem, target: Target) -> tuple[Problem, CoresetFile]:
     contradicts the configuration; warns where only its statistics do.
     """
     file = target.file
-    check_fits(file, problem)
+    check_fits(target, problem)
     known = None if target.force else file.transform
     if known is not None:
         transform = Preprocess.load(known)
@@ -213,9 +215,9 @@ def doubt(file: CoresetFile, problem: Problem) -> str | None:
     return likeness.doubt(images, train, raw / problem.dataset.pixel_max, kind_asked(problem))
 
 
-def check_fits(file: CoresetFile, problem: Problem) -> None:
-    """UserError unless image size and number of classes agree with the dataset."""
-    data = problem.dataset
+def check_fits(target: Target, problem: Problem) -> None:
+    """UserError unless image size, number of classes and their names agree with the dataset."""
+    file, data = target.file, problem.dataset
     shape, classes = file.coreset.images.shape[1:], file.coreset.labels.shape[1]
     if tuple(shape) != data.image_shape:
         raise UserError(
@@ -227,3 +229,35 @@ def check_fits(file: CoresetFile, problem: Problem) -> None:
             f"coreset={file.path}: labels have {classes} classes, dataset={data.name} has "
             f"{data.classes}"
         )
+    check_class_names(target, data)
+
+
+def check_class_names(target: Target, data: Dataset) -> None:
+    """UserError at the first class that coreset and dataset name differently.
+
+    Case, spaces and punctuation do not count. With coreset.force=true, or where one side has bare
+    numbers 0, 1, 2, ... (what is written where names are not known), classes are matched by number,
+    with a warning.
+    """
+    file = target.file
+    theirs, ours = (
+        [plain_name(n) for n in names] for names in (file.class_names or (), data.class_names)
+    )
+    other = next((i for i, (a, b) in enumerate(zip(theirs, ours, strict=False)) if a != b), None)
+    if other is None or file.class_names is None:
+        return
+    difference = (
+        f"coreset={file.path}: class {other} is {file.class_names[other]!r}, but "
+        f"{data.class_names[other]!r} in dataset={data.name}"
+    )
+    if not target.force and [str(i) for i in range(len(ours))] not in (theirs, ours):
+        raise UserError(
+            f"{difference}; choose the dataset it was made from, or give coreset.force=true to "
+            "match classes by number"
+        )
+    log.warning("%s; classes are matched by number", difference)
+
+
+def plain_name(name: str) -> str:
+    """A class name without what spelling may change: "Ankle boot" and "ankle_boot" are one."""
+    return "".join(filter(str.isalnum, name.lower()))

@@ -77,7 +77,8 @@ def run(config: Config) -> dict[str, Any]:
         "space": "pixels" if config.format == "images" else "preprocessed",
         "class_names": list(names), "ridge": found.ridge,
         "log_temperature": float(found.coreset.log_temperature),
-        "dataset": result.get("dataset"), "preprocess": result.get("preprocess"),
+        "method": result.get("method"), "dataset": result.get("dataset"),
+        "preprocess": result.get("preprocess"),
         "command": result.get("command") or declared_command(found),
         "source": {
             "path": str(found.path), "format": found.format, "note": found.note,

@@ -16,6 +16,7 @@ from distill_cli.init.features import step_zero_features
 from distill_cli.tasks.problem import Problem
 
 Row = dict[str, Any]
+SHOWN = 5  # images of a class with the highest, and with the lowest, scores that a run keeps
 
 
 def settings_of(name: str, evaluation: EvaluationConfig) -> dict[str, Any]:
@@ -93,12 +94,14 @@ def row_of(metric: Metric, settings: dict[str, Any]) -> Row:
 class Start(NamedTuple):
     """A starting set with fixed labels; rows: the training images it took, None if it has none;
     record: what the initialiser tells about its choice, as JSON values; ridge_weights: see
-    init.base.Initial."""
+    init.base.Initial; extremes: the training images with its highest and lowest scores
+    (`extremes`), None if it gives no scores."""
 
     coreset: Coreset
     rows: np.ndarray | None
     record: Row
     ridge_weights: np.ndarray | None = None
+    extremes: dict[str, np.ndarray] | None = None
 
 
 def initial_coreset(problem: Problem, init: Any) -> Start:
@@ -125,7 +128,36 @@ def initial_coreset(problem: Problem, init: Any) -> Start:
     targets = np.asarray(one_hot_centred(classes, problem.dataset.classes))
     rows = None if found.rows is None else problem.train_rows[found.rows]
     coreset = Coreset(found.images, targets, np.zeros((), np.float64))
-    return Start(coreset, rows, json_record(found.record), found.ridge_weights)
+    scores = (found.record or {}).get("scores")
+    outer = None if scores is None else extremes(problem, np.asarray(scores), rows)
+    return Start(coreset, rows, json_record(found.record), found.ridge_weights, outer)
+
+
+def extremes(problem: Problem, scores: np.ndarray, taken: np.ndarray | None) -> dict[str, Any]:
+    """The training images of each class with the SHOWN highest and lowest scores, as pixels.
+
+    scores: (n,) of problem.train_rows; an image without a score (below 0, not finite) is left out.
+    Arrays of equal length: images (m, h, w, c) float32 in [0, 1], scores, rows of the training
+    split, labels, highest (bool), taken (whether the row is in the starting set); class by class,
+    highest first, then the lowest, lowest first.
+    """
+    data, rows = problem.dataset, problem.train_rows
+    labels = data.train.labels[rows]
+    picks, highest = [], []
+    for label in range(data.classes):
+        members = np.flatnonzero((labels == label) & np.isfinite(scores) & (scores >= 0))
+        order = members[np.argsort(scores[members], kind="stable")]
+        count = min(SHOWN, len(order) // 2)
+        picks += [*order[::-1][:count], *order[:count]]
+        highest += [True] * count + [False] * count
+    places = np.array(picks, int)
+    chosen = rows[places]
+    pixels = np.asarray(data.train.images[chosen], np.float32) / np.float32(data.pixel_max)
+    return {
+        "images": pixels, "scores": scores[places].astype(np.float64), "rows": chosen,
+        "labels": labels[places], "highest": np.array(highest, bool),
+        "taken": np.isin(chosen, [] if taken is None else taken),
+    }  # fmt: skip
 
 
 class LazyRows:

@@ -5,10 +5,9 @@ from pathlib import Path
 import jax
 
 from distill_cli.methods.base import Distiller
+from distill_cli.report import words
 from distill_cli.tasks.problem import Problem
 from distill_cli.train.batches import fits_resident
-
-GIGABYTE = 2**30
 
 
 def device_name() -> str:
@@ -62,7 +61,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
     networks = getattr(config.kernel, "networks", 1)
     size = min(config.batch.size, len(problem.train_rows))
     flops = distiller.flops(size * config.batch.number, coreset)
-    memory = expected_memory(problem, networks) / GIGABYTE
+    memory = words.megabytes(max(1.0, expected_memory(problem, networks) / 2**20))
     kernel = f"exact {config.kernel.name} of {config.architecture.name}"
     if config.kernel.name == "random_features":
         kernel = (
@@ -80,7 +79,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
         f"  steps    at most {steps}, {flops / 1e9:.3g} GFLOP each; patience "
         f"{config.validation.patience}; validation on {len(problem.valid_rows)} training images",
         f"  measures {', '.join(config.evaluation.protocols) or 'nothing'}",
-        f"  device   {device_name()}, about {memory:.1f} GB of memory",
+        f"  device   {device_name()}, about {memory} for arrays",
         f"  result   {folder}",
     ]
     return "\n".join(lines)

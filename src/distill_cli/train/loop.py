@@ -150,6 +150,7 @@ def run(
     chunk = make_chunk(distiller, sampler, config)
     refresh_root = named_key(config.seed, "sampler")
     last_save, step, saved_step = time.monotonic(), start, start if saved else -1
+    means: dict[str, Any] = {}  # of the chunk just made
 
     def spent_seconds() -> float:
         return before + time.monotonic() - begun
@@ -173,8 +174,10 @@ def run(
                     best = Best(to_host(coreset), now[0], *map(np.asarray, now[1:]))
                 tracker.log(step, **scores, seconds=spent_seconds())
                 progress.validated(step, scores, int(best.step))
-                if stop_reason(config, step, best):
-                    break
+            if means:  # after the validation of the same step, so that one line shows both
+                progress.stepped(step, means)
+            if due and stop_reason(config, step, best):
+                break
             if stop:
                 save()
                 raise RunStopped(
@@ -197,7 +200,6 @@ def run(
             rate = steps / (time.monotonic() - clock)
             means = {key: value.mean() for key, value in values.items()}
             tracker.log(step - 1, **means, seconds=spent_seconds(), steps_per_second=rate)
-            progress.stepped(step, means)
         if config.steps:  # else there is nothing to go on with, and result.json says all
             save(finished=True)
         return Outcome(best, step, stop_reason(config, step, best), spent_seconds())

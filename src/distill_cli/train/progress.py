@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 class Progress(Protocol):
-    """Receives events of the loop."""
+    """Receives events of the loop; `validated` before `stepped` where both have the same step."""
 
     def message(self, text: str) -> None: ...
     def stepped(self, step: int, info: dict[str, Any]) -> None: ...

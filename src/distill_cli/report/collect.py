@@ -1,0 +1,183 @@
+"""Finding runs in folders: what is a finished run, and why the rest is not.
+
+A folder is looked at where it holds result.json (a run), evaluation.json (distill-evaluate) or
+traces of a run that has not ended; everything else is searched for such folders.
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from distill_cli.core.coreset_io import sha256
+from distill_cli.core.files import read_json
+from distill_cli.errors import UserError
+from distill_cli.report.results import evaluations, number, read_metrics, section
+from distill_cli.version import __version__
+
+SCHEMA = 1
+TRACES = ("metrics.jsonl", "checkpoints", ".lock", "distill.log", ".hydra")
+CONFIG_KEYS = ("seed", "labels", "loss")  # which evaluation.json has in its config alone
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. result: its result.json, or evaluation.json with what its config says added;
+    metrics: lines of metrics.jsonl; notes: what a reader has to know about it."""
+
+    folder: Path
+    result: dict[str, Any]
+    metrics: list[dict[str, float]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What tells it from its neighbours: its digest, or the name of the folder."""
+        return str(self.result.get("digest") or self.folder.name)
+
+
+class Skipped(NamedTuple):
+    """A folder that is no finished run of ours, and why."""
+
+    folder: Path
+    reason: str
+
+
+class Collection(NamedTuple):
+    """runs in the order of `order`."""
+
+    runs: tuple[Run, ...]
+    skipped: tuple[Skipped, ...]
+
+
+class NotARun(Exception):
+    """Why a folder is passed over."""
+
+
+def collect(folders: Iterable[str | Path]) -> Collection:
+    """All finished runs in the folders, each once, and what was passed over.
+
+    A run that lies in two places counts once, the first: the means over seeds would be wrong
+    otherwise.
+    UserError for a folder that does not exist.
+    """
+    runs: list[Run] = []
+    skipped: list[Skipped] = []
+    seen: dict[str, Path] = {}
+    places: dict[Path, None] = {}
+    for folder in folders:
+        if not Path(folder).is_dir():
+            raise UserError(f"{folder}: no such folder; give folders that hold runs")
+        places |= dict.fromkeys(candidates(Path(folder)))
+    for place in places:
+        try:
+            run = read_run(place)
+            if run.name in seen:
+                raise NotARun(f"the same run (settings and seed) as {seen[run.name]}")
+        except NotARun as reason:
+            skipped.append(Skipped(place, str(reason)))
+            continue
+        seen[run.name] = place
+        runs.append(run)
+    return Collection(tuple(sorted(runs, key=order)), tuple(skipped))
+
+
+def order(run: Run) -> tuple[Any, ...]:
+    """Data set, size, method, initial images, labels; seeds of one configuration together."""
+    numbers = [number(run.result.get(key)) or 0.0 for key in ("ipc", "seed")]
+    texts = [str(run.result.get(key)) for key in ("dataset", "method", "init", "labels")]
+    return texts[0], numbers[0], *texts[1:], numbers[1], str(run.folder)
+
+
+def candidates(folder: Path) -> Iterator[Path]:
+    """Folders that hold, or might become, a run; hidden folders are left out."""
+    for place, inside, files in os.walk(folder):
+        names = {*inside, *files}
+        if names & {"result.json", "evaluation.json", *TRACES} and "multirun.yaml" not in names:
+            yield Path(place).resolve()
+            inside.clear()
+        inside[:] = sorted(name for name in inside if not name.startswith("."))
+
+
+def read_run(place: Path) -> Run:
+    """The run in a folder. NotARun, with the reason, for one that is broken, unfinished or foreign.
+
+    A run of another version of distill_cli is taken, with a note.
+    """
+    file = place / "result.json"
+    if not file.is_file():
+        file = place / "evaluation.json"
+    if not file.is_file():
+        if is_locked(place):
+            raise NotARun("still running: a process holds its lock")
+        raise NotARun("unfinished: no result.json; the command that began it goes on with it")
+    result = read_json(file)
+    if not isinstance(result, dict):
+        raise NotARun(f"broken: {file.name} is not a JSON object")
+    check_ours(file.name, result)
+    if is_locked(place):
+        raise NotARun("still running: a process holds its lock")
+    config = section(result, "config")
+    added = {key: config.get(key) for key in CONFIG_KEYS if key not in result}
+    added |= {"init": section(config, "init").get("name")} if "init" not in result else {}
+    notes = [*notes_of(result), *check_coreset(place, result)]
+    return Run(place, {**result, **added}, read_metrics(place), tuple(notes))
+
+
+def check_ours(name: str, result: Mapping[str, Any]) -> None:
+    """NotARun unless the object is a result of this program with usable evaluations."""
+    needed = {"schema", "version", "command", "dataset", "evaluations", "coreset"}
+    if missing := sorted(needed - result.keys()):
+        raise NotARun(f"foreign: {name} without {', '.join(missing)}")
+    if result["schema"] != SCHEMA:
+        raise NotARun(f"schema {result['schema']}: distill_cli {__version__} reads {SCHEMA}")
+    rows = evaluations(result)
+    if not isinstance(result["evaluations"], list) or len(rows) != len(result["evaluations"]):
+        raise NotARun(f"broken: evaluations of {name} are no list of objects")
+    for row in rows:
+        accuracy = number(row.get("accuracy"))
+        if accuracy is None or not 0 <= accuracy <= 1:
+            raise NotARun(
+                f"broken: accuracy of {row.get('protocol')} is {row.get('accuracy')}, not in [0, 1]"
+            )
+    if not rows and asked(result):
+        raise NotARun("unfinished: distilled, but not evaluated yet; the same command goes on")
+
+
+def asked(result: Mapping[str, Any]) -> list[str]:
+    """Protocols that the run's configuration asks for."""
+    protocols = section(section(section(result, "config"), "evaluation"), "protocols")
+    return list(protocols)
+
+
+def notes_of(result: Mapping[str, Any]) -> Iterator[str]:
+    """Version mismatch, protocols that are missing."""
+    version = str(result["version"])
+    if version != __version__:
+        yield f"made by version {version}, this is {__version__}"
+    missing = sorted(set(asked(result)) - {str(e.get("protocol")) for e in evaluations(result)})
+    if missing:
+        yield f"evaluation unfinished: {', '.join(missing)} missing"
+
+
+def check_coreset(place: Path, result: Mapping[str, Any]) -> Iterator[str]:
+    """NotARun where coreset.npz is not the file that was measured; a note where it is gone."""
+    recorded = section(result, "coreset")
+    file = place / str(recorded.get("path") or "coreset/coreset.npz")
+    if not file.exists():
+        yield "its coreset is gone: no pictures"
+    elif file.is_file() and sha256(file) != recorded.get("sha256"):
+        raise NotARun(f"broken: {file.name} is not the file that was measured (SHA-256)")
+
+
+def is_locked(place: Path) -> bool:
+    """Whether a process works on the folder: it holds a lock on .lock (tasks/runtime.py)."""
+    with contextlib.suppress(OSError), (place / ".lock").open("rb") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -1,0 +1,68 @@
+"""task report: one page over many runs, in a folder of its own."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill_cli.config import at_least
+from distill_cli.errors import UserError
+from distill_cli.report.collect import Collection, collect
+
+INDEX = "index.html"
+MARK = "distill_cli"  # every page of ours says who made it
+
+
+@dataclass(frozen=True)
+class Config:
+    """folders: searched for runs; out: the page's folder; title: its heading; images: most images
+    of a class in a gallery; figures: also write the figures as PNG and SVG."""
+
+    folders: tuple[str, ...]
+    out: str = "report"
+    title: str = "Dataset distillation runs"
+    images: int = 5
+    figures: bool = True
+
+    def __post_init__(self) -> None:
+        at_least("images", self.images, 1)
+        if not self.folders:
+            raise UserError("folders: missing; give folders that hold runs: distill-report outputs")
+
+
+def run(config: Config) -> list[str]:
+    """Write the page; lines to print: what was made, what was passed over and why.
+
+    UserError where no folder holds a finished run, or another page lies at `out`.
+    """
+    out = Path(config.out).expanduser()
+    check_out(out)
+    found = collect(Path(folder).expanduser() for folder in config.folders)
+    passed = [f"passed over: {s.folder}: {s.reason}" for s in found.skipped]
+    if not found.runs:
+        reason = f"; {passed[0]}" if passed else ""
+        more = f", and {len(passed) - 1} more" if len(passed) > 1 else ""
+        raise UserError(f"{', '.join(config.folders)}: no finished run{reason}{more}")
+    from distill_cli.report.site import write_site
+
+    made = write_site(found, out, config.title, config.images, config.figures)
+    return [*passed, *noted(found), said(found, made.page, len(made.figures))]
+
+
+def check_out(out: Path) -> None:
+    """UserError where a file, or a page that is not ours, is in the way."""
+    if out.exists() and not out.is_dir():
+        raise UserError(f"out={out}: a file; give a folder")
+    page = out / INDEX
+    if page.is_file() and MARK not in page.read_text(encoding="utf-8", errors="replace"):
+        raise UserError(f"out={out}: holds an index.html of something else; choose another folder")
+
+
+def noted(found: Collection) -> list[str]:
+    """Version mismatches and other notes, one line a run."""
+    return [f"note: {r.folder}: {'; '.join(r.notes)}" for r in found.runs if r.notes]
+
+
+def said(found: Collection, page: Path, figures: int) -> str:
+    """The last line."""
+    size = page.stat().st_size / 2**20
+    beside = f", {figures} files in figures/" if figures else ""
+    return f"report   {page} ({len(found.runs)} runs, {size:.1f} MiB{beside})"
