@@ -25,7 +25,7 @@ distill-table verify NAME   pass or fail per cell        [--against auto|publish
 distill-table record NAME   results into the registry    [--expected FILE]
 distill-table readme FILE   results between the markers <!-- results:NAME --> of a file  [--check]
 
-  --cells PATTERN   parts of a cell's name in order, with wildcards: cifar10/ipc1, ipc1, mnist/kip_*;
+  --cells PATTERN   parts of a cell's name in order, with wildcards: cifar10/ipc1, ipc1, mnist/kip*;
                     several with commas
   --seeds 0,1       instead of the table's
   --out FOLDER      of results (outputs)

@@ -33,8 +33,9 @@ class MetricSpec:
     """A metric of a table's file.
 
     protocol, architecture: of accuracy, baseline and accuracy_at; share: of the step budget;
-    reference: column of steps_to; file: JSON of value, relative to the working folder, where: keys
-    that choose among its rows, key: the number.
+    reference: column of steps_to; files: JSON of value, the first there is, relative to the folder
+    of results, the working folder or the repository; where: keys that choose among its rows, key:
+    the number.
     """
 
     kind: str = "accuracy"
@@ -43,7 +44,7 @@ class MetricSpec:
     architecture: str = ""
     share: float = 1.0
     reference: str = ""
-    file: str = ""
+    files: tuple[str, ...] = ()
     where: dict[str, Any] = field(default_factory=dict)
     key: str = ""
 
@@ -181,20 +182,33 @@ def _value(spec: MetricSpec, run: RunFiles) -> float | None:
 
 
 def rows_of_file(path: Path) -> list[dict[str, Any]]:
-    """Objects of a JSON file: itself, a list of them, or the list under its key "rows"."""
+    """Objects of a JSON file: a list of them, itself, or what stands under "cells" or "rows"."""
     found = read_json(path)
     if isinstance(found, dict):
-        rows = found.get("rows")
+        rows = found.get("cells", found.get("rows"))
         found = rows if isinstance(rows, list) else [found]
-    return [row for row in found or [] if isinstance(row, dict)] if isinstance(found, list) else []
+    return [row for row in found if isinstance(row, dict)] if isinstance(found, list) else []
 
 
 def chosen_row(spec: MetricSpec, path: Path, seed: int) -> dict[str, Any] | None:
-    """The row of a file that has the values of `where`, and this seed if rows name theirs."""
+    """The row with the values of `where` and this seed, numbers of the seed as plain keys.
+
+    A row is of one seed ("seed"), or of several ("seeds") with {"metrics": {key: {"values"}}}.
+    """
+    whole = read_json(path)
+    whole = whole if isinstance(whole, dict) else {}
+    about = {key: whole[key] for key in ("device", "version") if key in whole}
     for row in rows_of_file(path):
-        here = all(row.get(key) == value for key, value in spec.where.items())
-        if here and row.get("seed", seed) in (seed, None):
-            return row
+        if not all(row.get(key) == value for key, value in spec.where.items()):
+            continue
+        if isinstance(metrics := row.get("metrics"), dict):
+            if seed not in row.get("seeds", []):
+                continue
+            at = row["seeds"].index(seed)
+            lists = {key: section(metrics, key).get("values") or [] for key in metrics}
+            return about | {key: found[at] for key, found in lists.items() if at < len(found)}
+        if row.get("seed", seed) in (seed, None):
+            return about | row
     return None
 
 

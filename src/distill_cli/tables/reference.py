@@ -15,7 +15,7 @@ from distill_cli.tables.spec import Cell, Table
 class Reference:
     """A figure with its interval half-width before our own error is added.
 
-    kind: published or recorded. std, n: as the figure's source gives them.
+    kind: published or recorded. std, n: as the figure's source gives them; seeds: of a record.
     """
 
     kind: str
@@ -23,6 +23,7 @@ class Reference:
     std: float | None
     n: int | None
     source: str
+    seeds: tuple[int, ...] = ()
 
 
 def published_of(table: Table, cell: Cell) -> Published | None:
@@ -46,7 +47,8 @@ def recorded_reference(entry: Mapping[str, Any] | None) -> Reference | None:
     if entry is None:
         return None
     source = f"recorded on {entry.get('device')} with version {entry.get('version')}"
-    return Reference("recorded", entry["mean"], entry.get("std"), entry.get("n"), source)
+    std, n, seeds = entry.get("std"), entry.get("n"), tuple(entry.get("seeds") or ())
+    return Reference("recorded", entry["mean"], std, n, source, seeds)
 
 
 def reference_of(

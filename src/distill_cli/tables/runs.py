@@ -141,13 +141,12 @@ def same_settings(protocol: str, row: Mapping[str, Any], place: Located) -> bool
 def foreign(cell: Cell, seed: int, out: Path) -> SeedRun:
     """A cell whose numbers stand in a JSON file, another command's or a committed one."""
     command = cell.command_line(seed) if cell.command else ""
-    metric = next((m for m in cell.metrics if m.kind == "value" and m.file), None)
+    metric = next((m for m in cell.metrics if m.kind == "value" and m.files), None)
     if metric is None:
         return SeedRun(seed, "foreign", command)
-    for place in (out, Path(), config_dir().parent):
-        row = chosen_row(metric, place / metric.file, seed)
+    for path in (root / name for name in metric.files for root in (out, Path(), config_dir().parent)):
+        row = chosen_row(metric, path, seed)
         if row is not None and row.get(metric.key) is not None:
-            path = place / metric.file
             return SeedRun(seed, "done", command, RunFiles(path.parent, row, out), path.parent)
     return SeedRun(seed, "missing", command)
 

@@ -84,8 +84,9 @@ class Spec:
     """A table's file. See docs/tables.md.
 
     source: ids of published.json; not_found: why cells have no published figure; values_by: axis ->
-    value of the axis -> further names for the templates; times: pattern of cells -> Time;
-    tolerance: points that every interval has at least.
+    value of the axis -> further names for the templates; times, not_runnable: pattern of cells ->
+    Time, or why no command is there; shares: of the value `steps`, as steps in {snapshots};
+    tolerance: percentage points (percent, of other units) that every interval has at least.
     """
 
     title: str
@@ -100,6 +101,8 @@ class Spec:
     values_by: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     times: dict[str, Time] = field(default_factory=dict)
     tolerance: float = 0.5
+    not_runnable: dict[str, str] = field(default_factory=dict)
+    shares: tuple[float, ...] = ()
     figure: Figure | None = None
 
     def __post_init__(self) -> None:
@@ -221,11 +224,16 @@ def cell_of(spec: Spec, row: str, values: Mapping[str, Any], column_name: str) -
     name = f"{row}/{column_name}" if row else column_name
     # Values may themselves be templates (a protocol that depends on the method, for one).
     values = {k: fill(v, values, name) if isinstance(v, str) else v for k, v in values.items()}
-    command = fill(column.command or spec.command, values, name)
+    if spec.shares:
+        steps = int(values["steps"])
+        values["snapshots"] = ",".join(str(round(share * steps)) for share in spec.shares)
+    reasons = [why for pattern, why in spec.not_runnable.items() if matches(name, pattern)]
+    not_runnable = reasons[0] if reasons else column.not_runnable
+    command = "" if not_runnable else fill(column.command or spec.command, values, name)
     program = command.partition(" ")[0]
     if command and program not in PROGRAMS:
         raise choice_error(f"{name}: command", program, PROGRAMS)
-    if not command and not column.not_runnable:
+    if not command and not not_runnable:
         raise UserError(f"{name}: give command, or not_runnable with the reason")
     trees = column.metrics or spec.metrics
     if not trees:
@@ -235,18 +243,24 @@ def cell_of(spec: Spec, row: str, values: Mapping[str, Any], column_name: str) -
     published = filled(column.published, values, name)
     return Cell(
         row, column_name, values, command, metrics, spec.seeds, published,
-        times[0] if times else column.time, column.note, column.not_runnable,
+        times[0] if times else column.time, column.note, not_runnable,
     )  # fmt: skip
 
 
 def filled(tree: Mapping[str, Any], values: Mapping[str, Any], cell: str) -> dict[str, Any]:
-    """Templates among the values of a dict, filled; a text that is one field keeps its type."""
-    return {
-        key: values[value[1:-1]]
-        if isinstance(value, str) and value[:1] == "{" and value[1:-1] in values
-        else (fill(value, values, cell) if isinstance(value, str) else value)
-        for key, value in tree.items()
-    }
+    """A tree with its templates filled; a text that is nothing but one field keeps its type."""
+
+    def one(value: Any) -> Any:
+        if isinstance(value, Mapping):
+            return {key: one(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [one(item) for item in value]
+        if not isinstance(value, str):
+            return value
+        field = value[1:-1] if value[:1] == "{" and value[-1:] == "}" else ""
+        return values[field] if field in values else fill(value, values, cell)
+
+    return one(tree)
 
 
 class _Open(dict):

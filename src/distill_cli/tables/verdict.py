@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from distill_cli.tables.measured import Measurement
+from distill_cli.tables.measured import Measurement, Number
 from distill_cli.tables.reference import Reference
 
 FAILING = ("fail", "missing", "no record")
@@ -25,22 +25,24 @@ class Verdict:
 
 
 def interval(
-    reference: Reference, error: float, tolerance: float, absolute: bool
+    reference: Reference, ours: Number, tolerance: float, absolute: bool
 ) -> tuple[float, float]:
-    """The interval that a mean has to lie in.
+    """The interval that a mean has to lie in; error is its standard error.
 
     published: mean +- (max(2 spread, tolerance) + 2 error). The kind of spread is seldom stated in
     papers, hence it is taken as a deviation of single runs.
-    recorded: mean +- (tolerance + 3 sqrt(std^2/n + error^2)): two means of runs of one program.
-    error: the standard error of our mean. absolute: tolerance is in the metric's own unit
+    recorded: mean +- (tolerance + k sqrt(std^2/n + error^2)), two means of runs of one program:
+    k = 3 for other seeds, 1 for the same, where only rounding on another machine makes a difference.
+    absolute: tolerance is in the metric's own unit
     (percentage points); otherwise it is a percentage of the reference.
     """
     least = tolerance if absolute else abs(reference.mean) * tolerance / 100
+    error = ours.standard_error
     if reference.kind == "published":
         half = max(2 * (reference.std or 0.0), least) + 2 * error
     else:
         own = (reference.std or 0.0) / math.sqrt(reference.n or 1)
-        half = least + 3 * math.hypot(own, error)
+        half = least + (1 if reference.seeds == ours.seeds else 3) * math.hypot(own, error)
     return reference.mean - half, reference.mean + half
 
 
@@ -62,7 +64,7 @@ def judge(
             return Verdict(cell.name, "no record", "the registry has no entry for this cell")
         return Verdict(cell.name, "not found", "no published figure and no record to compare with")
     absolute = cell.metrics[0].unit == "percent"
-    low, high = interval(reference, found.standard_error, tolerance, absolute)
+    low, high = interval(reference, found, tolerance, absolute)
     inside = low <= found.mean <= high
     side = "" if inside else (" (below)" if found.mean < low else " (above)")
     text = f"{found.mean:.2f} in [{low:.2f}, {high:.2f}]" if inside else (

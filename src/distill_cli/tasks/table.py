@@ -169,7 +169,8 @@ class Runner:
     def next_free(self, waiting: Sequence[Work], active: Sequence[Work]) -> Work | None:
         """The first whose folder no process works on, of ours or of another table's."""
         taken = {work.folder for work in active} - {None}
-        free = (w for w in waiting if w.folder is None or w.folder not in taken)
+        commands = {work.cell.command for work in active if not work.cell.seeded}
+        free = (w for w in waiting if w.folder not in taken and w.cell.command not in commands)
         return next((w for w in free if w.folder is None or not is_locked(w.folder)), None)
 
     def begin(self, work: Work) -> bool:

@@ -1,5 +1,6 @@
 """Commands of a table's cells as child processes: started, watched, ended with this one."""
 
+import os
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distill_cli.data.cache import cache_dir
 from distill_cli.errors import StorageError
 
 ATTENDED = [sys.executable, "-m", "distill_cli.cli.attended"]
@@ -33,7 +35,7 @@ class Child:
                 # A group of its own: Ctrl-C reaches it once, through the closing of its input.
                 self.process = subprocess.Popen(
                     [*ATTENDED, *self.argv], stdin=subprocess.PIPE, stdout=log, stderr=log,
-                    process_group=0,
+                    process_group=0, env=environment(),
                 )  # fmt: skip
         except OSError as error:
             raise StorageError(f"cannot write {self.log}: {error.strerror or error}") from error
@@ -63,6 +65,16 @@ class Child:
         lines = tail(self.log)
         said = [line for line in lines if line.startswith(("error:", "stopped:"))]
         return (said or lines or ["no output"])[-1]
+
+
+def environment() -> dict[str, str]:
+    """This process's, with JAX's cache of compiled programs unless one is chosen: the seeds of a
+    cell run the same programs. It lies beside the data cache of this machine."""
+    cache = {
+        "JAX_COMPILATION_CACHE_DIR": str(cache_dir() / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    }
+    return cache | dict(os.environ)
 
 
 def tail(path: Path) -> list[str]:
