@@ -212,7 +212,9 @@ def rows_of(rows: Rows) -> list[tuple[str, dict[str, Any]]]:
 
 def label(axis: str, value: Any) -> str:
     """How an axis value stands in a cell's name: numbers behind the name of their axis."""
-    return f"{axis}{value}" if isinstance(value, int | float) else str(value)
+    if not isinstance(value, int | float):
+        return str(value)
+    return f"{axis}={value}" if axis[-1:].isdigit() else f"{axis}{value}"
 
 
 def cell_of(spec: Spec, row: str, values: Mapping[str, Any], column_name: str) -> Cell:
