@@ -16,7 +16,10 @@ from distill_cli.errors import UserError
         ("method=dsa loss=platt", "loss=platt: method=dsa needs loss=mse"),
         ("method=label_solve labels=fixed", "method=label_solve needs labels=learned"),
         ("method=frepo loss=platt", "loss=platt: method=frepo needs loss=mse"),
-        ("method=rfad sampler=sequential", "sampler=sequential: method=rfad needs sampler=kmeans_batch or"),
+        (
+            "method=rfad sampler=sequential",
+            "sampler=sequential: method=rfad needs sampler=kmeans_batch or",
+        ),
         ("method=full ipc=3", "ipc=3: method=full needs ipc=0"),
         ("method=full init=random", "init=random: method=full needs init=full"),
         ("init=full", "init=full: method=rfad needs init=forgetting or"),

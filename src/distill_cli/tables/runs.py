@@ -13,12 +13,13 @@ from typing import Any
 
 from distill_cli.config import config_dir
 from distill_cli.core.files import read_json
+from distill_cli.errors import UserError
 from distill_cli.report.results import evaluations, section
 from distill_cli.tables.metrics import MetricSpec, RunFiles, chosen_row, snapshot, value_of
 from distill_cli.tables.spec import Cell
 from distill_cli.version import __version__
 
-DEFAULTS = {"method": "rfad", "dataset": "digits", "ipc": "1"}  # of config.yaml
+DEFAULTS = {"method": "rfad", "dataset": "digits"}  # of config.yaml; methods may set ipc
 RUN_METRICS = ("accuracy", "baseline")
 
 
@@ -41,7 +42,7 @@ class SeedRun:
     state: done; missing (no folder); unfinished (stopped, can go on); running (its folder is in
     use); unmeasured (finished, a protocol is missing or was measured with other settings); broken
     (result.json cannot be read or belongs to another configuration); foreign (another command's
-    file, or no command at all).
+    file, or no command at all); invalid (the command is wrong; reason says why).
     """
 
     seed: int
@@ -49,6 +50,7 @@ class SeedRun:
     command: str
     files: RunFiles | None = None
     folder: Path | None = None
+    reason: str = ""
 
     @property
     def version(self) -> str | None:
@@ -77,8 +79,8 @@ def might_exist(argv: Sequence[str], out: Path) -> bool:
     given = DEFAULTS | dict(word.split("=", 1) for word in argv[1:] if "=" in word)
     if "dataset.name" in given or "method.name" in given:
         return True
-    folder = out / given["method"] / given["dataset"] / f"ipc{given['ipc']}"
-    return folder.is_dir()
+    folder = out / given["method"] / given["dataset"]
+    return (folder / f"ipc{given['ipc']}" if "ipc" in given else folder).is_dir()
 
 
 def seed_run(
@@ -93,7 +95,12 @@ def seed_run(
         return foreign(cell, seed, out)
     if not thorough and not might_exist(argv, out):
         return SeedRun(seed, "missing", command)
-    place = locate([*argv[1:], f"out={quoted(out)}"])
+    try:
+        place = locate([*argv[1:], f"out={quoted(out)}"])
+    except UserError as error:
+        if more:  # then it is what was typed that may be wrong
+            raise
+        return SeedRun(seed, "invalid", command, reason=str(error))
     result = read_json(place.folder / "result.json")
     state = state_of(place, result, cell.metrics)
     files = RunFiles(place.folder, result, out) if state == "done" else None
@@ -144,7 +151,9 @@ def foreign(cell: Cell, seed: int, out: Path) -> SeedRun:
     metric = next((m for m in cell.metrics if m.kind == "value" and m.files), None)
     if metric is None:
         return SeedRun(seed, "foreign", command)
-    for path in (root / name for name in metric.files for root in (out, Path(), config_dir().parent)):
+    for path in (
+        root / name for name in metric.files for root in (out, Path(), config_dir().parent)
+    ):
         row = chosen_row(metric, path, seed)
         if row is not None and row.get(metric.key) is not None:
             return SeedRun(seed, "done", command, RunFiles(path.parent, row, out), path.parent)
