@@ -133,7 +133,7 @@ def state_of(place: Located, result: Any, metrics: Iterable[MetricSpec]) -> str:
 def same_settings(protocol: str, row: Mapping[str, Any], place: Located) -> bool:
     """Whether a row was measured with the settings that the command asks for."""
     asked = dict(place.evaluation.get(protocol) or {})
-    common = {"networks": "networks", "architecture": "architectures"}
+    common = {"networks": "networks", "epochs": "epochs", "architecture": "architectures"}
     for key, name in common.items():  # of every protocol that trains networks
         if name in asked and place.evaluation.get(key) is not None:
             asked[name] = place.evaluation[key]
@@ -151,9 +151,8 @@ def foreign(cell: Cell, seed: int, out: Path) -> SeedRun:
     metric = next((m for m in cell.metrics if m.kind == "value" and m.files), None)
     if metric is None:
         return SeedRun(seed, "foreign", command)
-    for path in (
-        root / name for name in metric.files for root in (out, Path(), config_dir().parent)
-    ):
+    roots = (out, Path(), config_dir().parent)
+    for path in (root / name for name in metric.files for root in roots):
         row = chosen_row(metric, path, seed)
         if row is not None and row.get(metric.key) is not None:
             return SeedRun(seed, "done", command, RunFiles(path.parent, row, out), path.parent)

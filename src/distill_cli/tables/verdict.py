@@ -32,7 +32,7 @@ def interval(
     published: mean +- (max(2 spread, tolerance) + 2 error). The kind of spread is seldom stated in
     papers, hence it is taken as a deviation of single runs.
     recorded: mean +- (tolerance + k sqrt(std^2/n + error^2)), two means of runs of one program:
-    k = 3 for other seeds, 1 for the same, where only rounding on another machine makes a difference.
+    k = 3 for other seeds, 1 for the same, where only another machine's rounding differs.
     absolute: tolerance is in the metric's own unit
     (percentage points); otherwise it is a percentage of the reference.
     """

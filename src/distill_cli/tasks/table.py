@@ -143,7 +143,9 @@ class Runner:
             for run in ready:
                 if run.other_version:
                     self.say(f"{cell.name} seed {run.seed}: measured with version {run.version}")
-            rest = [run for run in runs if run not in ready]
+            wrong = [run for run in runs if run.state == "invalid"]
+            self.failures += [(f"{cell.name} seed {run.seed}", run.reason) for run in wrong]
+            rest = [run for run in runs if run not in ready and run not in wrong]
             if self.settings.launcher and cell.argv(0)[0] == "distill":
                 if rest:
                     waiting.append(Work(cell, tuple(run.seed for run in rest), None))
