@@ -32,6 +32,7 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "sampler": ("distill_cli.train.samplers.{name}", "Config"),
 }
 PROTOCOL_MODULE = "distill_cli.evaluation.{name}"
+LOGGER_MODULE = "distill_cli.train.loggers.{name}"
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,24 @@ class PruneConfig:
         at_least("prune.networks", self.networks, 1)
         if not self.lam > 0:
             raise UserError(f"prune.lam={self.lam}: must be above 0")
+
+
+@dataclass(frozen=True)
+class TuningConfig:
+    """Stopping the bad trials of a sweep early, by their validation accuracy.
+
+    prune: median stops a trial whose best score so far is below the median of the best scores that
+    the other trials had by the same step (Golovin et al., KDD 2017); startup: other trials that
+    must have got there; warmup: share of the steps that every trial makes.
+    """
+
+    prune: Literal["none", "median"] = "none"
+    startup: int = 4
+    warmup: float = 0.1
+
+    def __post_init__(self) -> None:
+        at_least("tuning.startup", self.startup, 1)
+        within("tuning.warmup", self.warmup, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -172,6 +191,8 @@ class Config:
     sampler: Any
     snapshots: tuple[int, ...] = ()
     prune: PruneConfig = field(default_factory=PruneConfig)
+    tuning: TuningConfig = field(default_factory=TuningConfig)
+    logger: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         at_least("ipc", self.ipc, 0 if self.init.name == "full" else 1)
@@ -212,10 +233,12 @@ def parse(composed: DictConfig) -> Config:
     """Turn a composed Hydra config into a typed Config; wrong types and keys raise UserError."""
     tree = plain(composed)
     tree.pop("coreset", None)  # distill-evaluate's own section
+    tree.pop("search", None)  # a group that sets other keys only
     check_combination(tree)
     for key in COMPONENTS:
         tree[key] = component(key, tree.get(key))
     tree["evaluation"] = parse_evaluation(tree.get("evaluation") or {})
+    tree["logger"] = parse_loggers(tree.get("logger") or {})
     return build(Config, tree)
 
 
@@ -259,6 +282,15 @@ def with_common(protocol: Any, settings: EvaluationConfig) -> Any:
     fields = {f.name for f in dataclasses.fields(protocol)}
     changes = {k: v for k, v in given.items() if k in fields and v is not None}
     return dataclasses.replace(protocol, **changes)
+
+
+def parse_loggers(tree: dict[str, Any]) -> dict[str, Any]:
+    """Loggers by name with their dataclasses; UserError where a package is missing."""
+    found = {}
+    for name in tree:
+        cls = component_class(LOGGER_MODULE.format(name=name), "Config", "logger", name)
+        found[name] = build(cls, tree[name] or {}, f"logger.{name}.")
+    return found
 
 
 def component(key: str, tree: Any) -> Any:

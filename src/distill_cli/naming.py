@@ -13,7 +13,10 @@ from omegaconf import OmegaConf
 from distill_cli.config import plain
 
 # Keys that cannot change the distilled coreset: where things lie, what is shown, what is measured.
-NOT_IN_DIGEST = ("hydra", "out", "evaluation", "hardware", "progress", "checkpoint", "coreset")
+NOT_IN_DIGEST = (
+    "hydra", "out", "evaluation", "hardware", "progress", "checkpoint", "coreset", "logger",
+    "tuning", "search",
+)  # fmt: skip
 DATASET_NOT_IN_DIGEST = ("data_dir", "cache", "download", "limit_test")
 PLAIN_SAMPLER = {"name": "uniform", "balanced": False}
 

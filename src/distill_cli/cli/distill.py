@@ -11,6 +11,7 @@ from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.config import config_dir, parse, plain
 from distill_cli.errors import UserError
 from distill_cli.naming import digest, register_resolvers
+from distill_cli.tasks.sweep import TrialPruned, journal, recorded, sweep
 
 
 def main() -> None:
@@ -18,12 +19,15 @@ def main() -> None:
     import hydra
 
     register_resolvers()
-    with exit_codes("config"):
+    with exit_codes("config"), sweep(sys.argv[1:]):
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
 
 
 def task(composed: DictConfig) -> float:
-    """One job of Hydra's: parse, then run. Returns the first protocol's accuracy, for sweepers."""
+    """One job of Hydra's: parse, then run.
+
+    Returns the validation accuracy, for sweepers: nothing is ever chosen by test accuracy.
+    """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
@@ -31,20 +35,28 @@ def task(composed: DictConfig) -> float:
     folder = Path(hydra_config.runtime.output_dir)
     overrides = [item for item in hydra_config.overrides.task if not item.startswith("hydra")]
     command = shlex.join(["distill", *overrides])
-    sweep = hydra_config.mode == RunMode.MULTIRUN
-    if sweep:
+    several = hydra_config.mode == RunMode.MULTIRUN
+    book = None
+    if several:
         print(f"\n== job {hydra_config.job.num}: {command}", flush=True)
-    with job_errors(sweep):
+        book = journal(hydra_config.job.num, command, folder)
+    with job_errors(several):
         try:
-            config = parse(composed)
-            from distill_cli.tasks.distill import Job, run
+            with recorded(book):
+                config = parse(composed)
+                from distill_cli.tasks.distill import Job, run
 
-            result = run(Job(config, digest(plain(composed)), folder, command))
+                result = run(Job(config, digest(plain(composed)), folder, command))
+        except TrialPruned as pruned:
+            print(pruned, flush=True)
+            return pruned.score
         except UserError:
             remove_if_unused(folder)
             raise
-    rows = result["evaluations"]
-    return float(rows[0]["accuracy"]) if rows else result["validation"]["accuracy"]
+    score = float(result["validation"]["accuracy"])
+    if book is not None:
+        book.write("done", score=score)
+    return score
 
 
 def remove_if_unused(folder: Path) -> None:

@@ -7,11 +7,12 @@ protocol.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any, NamedTuple
 
+from distill_cli.errors import choice_error
 from distill_cli.report.words import dataset_key, protocol_key
 
 
@@ -32,20 +33,35 @@ class Published(NamedTuple):
     source: str
     note: str
     architecture: str | None = None  # of the kernel; None: not compared
+    source_id: str = ""
+    mark: str = "read"  # read: in the source itself; quoted: in another publication, which is named
+    unit: str = "%"
 
     def text(self) -> str:
         """ "73.1 ± 0.1 %", or "53.6 %" where the source gives no spread."""
         spread = "" if self.spread is None else f" ± {self.spread:.1f}"
-        return f"{self.mean:.1f}{spread} %"
+        return f"{self.mean:.1f}{spread} {self.unit}"
 
 
 @cache
 def table() -> tuple[Published, ...]:
-    """Every published figure that is known, in the order of the source."""
+    """Figures that stand beside runs in reports, in the order of the sources."""
+    return figures(tables_only=False)
+
+
+@cache
+def figures(tables_only: bool) -> tuple[Published, ...]:
+    """Figures of the sources, or of those alone that only tables refer to.
+
+    tables_only marks sources whose settings a run's own settings do not tell (augmentation, the
+    choice of the best of several), and other quantities than accuracies.
+    """
     text = files("distill_cli.report").joinpath("published.json").read_text(encoding="utf-8")
     data = json.loads(text)
     found: list[Published] = []
     for source in data["sources"]:
+        if source.get("tables_only", False) != tables_only:
+            continue
         for dataset, ipc, *cells in source["rows"]:
             for column, cell in zip(source["columns"], cells, strict=True):
                 if cell is None:
@@ -55,10 +71,35 @@ def table() -> tuple[Published, ...]:
                     Published(
                         method, dataset, ipc, column["labels"], mean, spread, column["protocol"],
                         source["n"].get(method), source["source"], source["notes"][method],
-                        column.get("architecture"),
+                        column.get("architecture"), source["id"], source["mark"],
+                        source.get("unit", "%"),
                     )
                 )  # fmt: skip
     return tuple(found)
+
+
+def find(sources: Iterable[str], **setting: object) -> Published | None:
+    """The figure of a table's cell: the first of its sources that has one with all the given
+    fields of `Published`; None where none was found.
+
+    Raises UserError for a source that published.json does not have.
+    """
+    every = [*figures(tables_only=False), *figures(tables_only=True)]
+    known = list(dict.fromkeys(row.source_id for row in every))
+    for name in sources:
+        if name not in known:
+            raise choice_error("source", name, known)
+        for row in every:
+            if row.source_id == name and all(getattr(row, k) == v for k, v in setting.items()):
+                return row
+    return None
+
+
+def source_titles(sources: Iterable[str]) -> list[str]:
+    """What sources are, in words."""
+    every = [*figures(tables_only=False), *figures(tables_only=True)]
+    titles = {row.source_id: f"{row.source} ({row.mark})" for row in every}
+    return [titles[name] for name in sources if name in titles]
 
 
 def published(

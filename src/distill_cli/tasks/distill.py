@@ -37,12 +37,15 @@ from distill_cli.tasks.runtime import (
     log_file,
     peak_memory_mb,
 )
+from distill_cli.tasks.sweep_rule import median_rule
 from distill_cli.train import loop
 from distill_cli.train.batches import training_set
 from distill_cli.train.checkpoint import Checkpoints, Identity
+from distill_cli.train.loggers import Run as LoggedRun
+from distill_cli.train.loggers import open_sinks
 from distill_cli.train.progress import clock, make_progress
 from distill_cli.train.signals import StopRequest, stop_requests
-from distill_cli.train.tracking import Tracker
+from distill_cli.train.tracking import Sink, Tracker
 from distill_cli.version import __version__
 
 Result = dict[str, Any]
@@ -81,8 +84,9 @@ def run(job: Job) -> Result:
     watch = Stopwatch()
     with locked(job.folder), log_file(job.folder / "distill.log"), stop_requests() as stop:
         problem = load_problem(job.config)
-        start = initial_coreset(problem, job.config.init)
         seconds = {"data": watch.lap()}
+        start = initial_coreset(problem, job.config.init)
+        seconds["selection"] = watch.lap()
         if done is None:
             if start.extremes is not None:
                 write_npz(job.folder / "coreset" / "initial_scores.npz", start.extremes)
@@ -148,10 +152,20 @@ def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.
     try:
         return loop.run(
             config, distiller, start.coreset, train, (valid_images, valid_labels), checkpoints,
-            lambda resume_at: Tracker(metrics, resume_at), progress, stop, snapshot,
+            lambda resume_at: Tracker(metrics, resume_at, sinks(job, config, resume_at)),
+            progress, stop, snapshot,
         )  # fmt: skip
     finally:
         progress.close()
+
+
+def sinks(job: Job, config: Config, resume_at: int | None) -> list[Sink]:
+    """Where numbers go besides metrics.jsonl: the chosen loggers, and the rule of a sweep that
+    stops bad trials."""
+    name = f"{config.method.name}-{config.dataset.name}-ipc{config.ipc}-seed{config.seed}"
+    about = LoggedRun(job.folder, name, job.digest, as_tree(config), resume_at)
+    rule = median_rule(job.folder, config)
+    return [*open_sinks(config.logger, about), *([rule] if rule else [])]
 
 
 def export(
@@ -187,7 +201,7 @@ def export(
         "initial_record": start.record,
         "seconds": {
             **seconds, "distill": round(outcome.seconds, 2), "evaluate": 0.0,
-            "total": round(seconds["data"] + outcome.seconds, 2),
+            "total": round(sum(seconds.values()) + outcome.seconds, 2),
         },
         "peak_memory_mb": peak_memory_mb(),
         "coreset": {

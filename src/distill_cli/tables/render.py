@@ -1,0 +1,116 @@
+"""A page in five formats: terminal, markdown, csv, latex, html."""
+
+import csv
+import html
+import io
+from collections.abc import Callable
+
+from distill_cli.errors import choice_error
+from distill_cli.tables.show import Page
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "−": "$-$", "–": "--",
+}  # fmt: skip
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}"
+    "div{overflow-x:auto}table{border-collapse:collapse}"
+    "td,th{padding:.3rem .7rem;border-bottom:1px solid #8884;text-align:right;white-space:nowrap}"
+    "td:first-child,th:first-child{text-align:left}code{font-size:85%}"
+    "@media(prefers-color-scheme:dark){body{background:#16181c;color:#e6e6e6}}"
+)
+
+
+def write(page: Page, style: str) -> str:
+    """The page as text, ending in a newline. UserError for an unknown format."""
+    if style not in FORMATS:
+        raise choice_error("format", style, FORMATS)
+    return FORMATS[style](page).rstrip("\n") + "\n"
+
+
+def aligned(head: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> list[str]:
+    """Columns padded to one width each; the first to the left, others to the right."""
+    table = [head, *rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = []
+    for row in table:
+        cells = [text.rjust(width) for text, width in zip(row, widths, strict=True)]
+        cells[0] = row[0].ljust(widths[0])
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
+def terminal(page: Page) -> str:
+    """Aligned plain text, then notes, then one command per cell."""
+    commands = [f"  {name}: {command}" for name, command in page.commands]
+    about = [page.about] if page.about else []
+    lines = [page.title, *about, "", *aligned(page.head, page.rows), "", *page.notes]
+    return "\n".join([*lines, "", "Commands:", *commands])
+
+
+def markdown(page: Page) -> str:
+    """A pipe table, notes as a list, commands as a code block."""
+    rows = [" | ".join(text.replace("|", "\\|") for text in row) for row in page.rows]
+    rule = " | ".join(["---", *["---:"] * (len(page.head) - 1)])
+    lines = [f"**{page.title}**", ""] + ([page.about, ""] if page.about else [])
+    lines += [f"| {text} |" for text in (" | ".join(page.head), rule, *rows)]
+    lines += ["", *(f"* {note}" for note in page.notes), "", "```"]
+    return "\n".join([*lines, *(command for _, command in page.commands), "```"])
+
+
+def comma_separated(page: Page) -> str:
+    """One line per cell with plain numbers in full precision."""
+    out = io.StringIO()
+    keys = list(dict.fromkeys(key for record in page.records for key in record))
+    writer = csv.DictWriter(out, keys, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(page.records)
+    return out.getvalue()
+
+
+def latex(page: Page) -> str:
+    """A tabular of the booktabs package, with notes as comments."""
+
+    def safe(text: str) -> str:
+        return "".join(_LATEX.get(character, character) for character in text)
+
+    body = [" & ".join(map(safe, row)) + r" \\" for row in page.rows]
+    head = " & ".join(map(safe, page.head)) + r" \\"
+    notes = [f"% {note}" for note in (page.title, *page.notes)]
+    notes += [f"% {name}: {command}" for name, command in page.commands]
+    begin = r"\begin{tabular}{l" + "r" * (len(page.head) - 1) + "}"
+    lines = [*notes, begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule"]
+    return "\n".join([*lines, r"\end{tabular}"])
+
+
+def web(page: Page) -> str:
+    """A page of its own that needs no other file."""
+    safe = html.escape
+    head = "".join(f"<th>{safe(text)}</th>" for text in page.head)
+    commands = dict(page.commands)
+    rows = "".join(
+        f'<tr title="{safe(commands.get(row[0], ""))}">'
+        + "".join(f"<td>{safe(text)}</td>" for text in row)
+        + "</tr>\n"
+        for row in page.rows
+    )
+    notes = "".join(f"<li>{safe(note)}</li>" for note in page.notes)
+    lines = "\n".join(f"{name}: {command}" for name, command in page.commands)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{safe(page.title)}'
+        '</title><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<style>{_STYLE}</style></head><body><h1>{safe(page.title)}</h1><p>{safe(page.about)}</p>"
+        f"<div><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>"
+        f"<ul>{notes}</ul><h2>Commands</h2><div><pre><code>{safe(lines)}</code></pre></div>"
+        "</body></html>"
+    )
+
+
+FORMATS: dict[str, Callable[[Page], str]] = {
+    "terminal": terminal,
+    "markdown": markdown,
+    "csv": comma_separated,
+    "latex": latex,
+    "html": web,
+}
