@@ -30,7 +30,7 @@ def expected_memory(problem: Problem, networks: int) -> float:
     """
     config, shape = problem.config, problem.dataset.image_shape
     pixels = shape[0] * shape[1] * shape[2]
-    coreset = config.ipc * problem.dataset.classes
+    coreset = config.ipc * len(problem.dataset.present)
     width, blocks = config.architecture.width, getattr(config.architecture, "depth", 1)
     feature = max(shape[0] >> blocks, 1) * max(shape[1] >> blocks, 1) * width
     raw = problem.dataset.train.images
@@ -53,7 +53,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
     goes."""
     config, data = problem.config, problem.dataset
     height, width, channel = data.image_shape
-    coreset = config.ipc * data.classes
+    coreset = config.ipc * len(data.present)
     networks = getattr(config.kernel, "networks", 1)
     size = min(config.batch.size, len(problem.train_rows))
     flops = distiller.flops(size * config.batch.number, coreset)
