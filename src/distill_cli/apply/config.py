@@ -44,13 +44,13 @@ class ExplainConfig:
 
 @dataclass(frozen=True)
 class PrivacyConfig:
-    """rho: shares of pixels that stay noise; seeds: of the distillations; controls: also measure
+    """rho: shares of pixels that stay noise; seeds: of the distillations (None: the run's); controls: also measure
     real images behind the same mask, and noise with learned labels; networks: random networks of
     the feature distance; panel: coreset images shown with their nearest training images."""
 
     name: str = "privacy"
     rho: tuple[float, ...] = (0.0, 0.4, 0.8, 0.95)
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] | None = None
     controls: bool = True
     networks: int = 2
     panel: int = 10
@@ -59,7 +59,8 @@ class PrivacyConfig:
         check_list("rho", self.rho)
         for index, rho in enumerate(self.rho):
             within(f"apply.rho[{index}]", rho, 0, 1)
-        check_list("seeds", self.seeds)
+        if self.seeds is not None:
+            check_list("seeds", self.seeds)
         at_least("apply.networks", self.networks, 1)
         at_least("apply.panel", self.panel, 1)
 

@@ -237,7 +237,7 @@ def strips(
         for place, i in enumerate([*order[: settings.top], order[-1]]):
             against = place == min(settings.top, len(order))
             value, effect = found.contribution[x, i], found.effect[x, i]
-            told = (f"{value:+.3f} {names[own[i]]}", f"left out {effect:+.3f}")
+            told = (f"{names[own[i]]}: {value:+.3f}", f"left out: {effect:+.3f}")
             tone = "good" if value > 0 else "bad"
             line.append(Picture(elements[i], told, tone, 40 if against else 22))
             for row in found.nearest[i]:
