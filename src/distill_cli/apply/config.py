@@ -44,9 +44,10 @@ class ExplainConfig:
 
 @dataclass(frozen=True)
 class PrivacyConfig:
-    """rho: shares of pixels that stay noise; seeds: of the distillations (None: the run's); controls: also measure
-    real images behind the same mask, and noise with learned labels; networks: random networks of
-    the feature distance; panel: coreset images shown with their nearest training images."""
+    """rho: shares of pixels that stay noise; seeds: of the distillations (None: the run's);
+    controls: also measure real images behind the same mask, and noise with learned labels;
+    networks: random networks of the feature distance; panel: coreset images shown with their
+    nearest training images."""
 
     name: str = "privacy"
     rho: tuple[float, ...] = (0.0, 0.4, 0.8, 0.95)
@@ -71,6 +72,8 @@ class MembershipConfig:
     lengths: updates of the students; students: of each arm and length; width: filters of their
     first layer; learning_rate, batch, augmentation: of their training (evaluation=frepo);
     attacks: names; grid: full (published hyper-parameters, slow) or small (one value of each);
+    outsiders: who the non-members are, test images as published, or training images outside the
+    chunk, which cannot be told from members by coming from another source;
     folds: of the trained attacks; attacked: most members and non-members given to the attacks
     (None: all); bootstrap: resamples of the intervals; level: of the intervals."""
 
@@ -85,6 +88,7 @@ class MembershipConfig:
     augmentation: str = "auto"
     attacks: tuple[str, ...] = ATTACKS
     grid: Literal["full", "small"] = "full"
+    outsiders: Literal["test", "train"] = "test"
     folds: int = 3
     attacked: int | None = None
     bootstrap: int = 1000

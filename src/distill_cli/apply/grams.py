@@ -128,4 +128,6 @@ def features_of(
 
 def mean_grams(draws: list[Grams]) -> Grams:
     """The kernel that averages these."""
-    return Grams(*(np.mean(np.stack(part).astype(np.float64), 0) for part in zip(*draws, strict=True)))
+    return Grams(
+        *(np.mean(np.stack(part).astype(np.float64), 0) for part in zip(*draws, strict=True))
+    )

@@ -1,9 +1,9 @@
 """A part of a dataset: some rows of the training split, some of the classes. Imports no jax.
 
-    rows      a chunk of the training split, e.g. the members of a membership-inference attack
-    classes   a step of class-incremental learning: labels keep the numbers and the width of all
-              classes, so that coresets of several steps can be put together; with relabel they
-              become 0, 1, ... and the part is a dataset of its own
+rows      a chunk of the training split, e.g. the members of a membership-inference attack
+classes   a step of class-incremental learning: labels keep the numbers and the width of all
+          classes, so that coresets of several steps can be put together; with relabel they
+          become 0, 1, ... and the part is a dataset of its own
 """
 
 import numpy as np
@@ -65,6 +65,4 @@ def _some_classes(wanted: tuple[int, ...], relabel: bool, raw: RawDataset) -> Ra
     train = keep(raw.train)
     assert train is not None
     names = tuple(raw.class_names[c] for c in wanted) if relabel else raw.class_names
-    return raw._replace(
-        train=train, test=keep(raw.test), valid=keep(raw.valid), class_names=names
-    )
+    return raw._replace(train=train, test=keep(raw.test), valid=keep(raw.valid), class_names=names)

@@ -73,7 +73,7 @@ class Ledger:
 
 
 def finished(application: Application, hashes: Mapping[str, str] | None = None) -> Row | None:
-    """result.json of this very command, if it is there; hashes: of the coresets it must be about."""
+    """result.json of this very command, if it is there; hashes: of its coresets."""
     found = read_json(application.folder / "result.json")
     if not isinstance(found, dict):
         return None
@@ -122,9 +122,7 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None, int]:
     return float(array.mean()), std, len(array)
 
 
-def result_of(
-    application: Application, config: Any, watch: Stopwatch, **content: Any
-) -> Row:
+def result_of(application: Application, config: Any, watch: Stopwatch, **content: Any) -> Row:
     """The frame of result.json around an application's own content."""
     return {
         **application.identity(), "command": application.command,
@@ -156,7 +154,7 @@ class Page:
                        *flatten(result["environment"])])  # fmt: skip
         tail = (
             f"<section><h2>Settings</h2>{settings}<details><summary>Full configuration</summary>"
-            f"{config}</details></section><section><h2>Command</h2><pre class=\"wrap\">"
+            f'{config}</details></section><section><h2>Command</h2><pre class="wrap">'
             f"{escape(result['command'])}</pre></section>"
             f"<section><h2>Environment</h2>{frame}</section>"
         )
@@ -167,8 +165,8 @@ class Page:
             f"<header><h1>{escape(self.title)}</h1>"
             f'<p class="lead">{escape(self.lead)}</p></header>\n<main>\n'
             + "\n".join(self.parts)
-            + f"\n{tail}\n</main>\n<footer>distill_cli {escape(result['version'])}. All figures are "
-            "in result.json and the CSV files beside this page.</footer>\n</body>\n</html>\n"
+            + f"\n{tail}\n</main>\n<footer>distill_cli {escape(result['version'])}. All figures "
+            "are in result.json and the CSV files beside this page.</footer>\n</body>\n</html>\n"
         )
 
 

@@ -90,7 +90,11 @@ def run(application: Application) -> Row:
 
 
 def matrices(
-    application: Application, problem: Problem, file: CoresetFile, test: np.ndarray, rows: np.ndarray
+    application: Application,
+    problem: Problem,
+    file: CoresetFile,
+    test: np.ndarray,
+    rows: np.ndarray,
 ) -> list[Grams]:
     """One set of matrices for an exact kernel, `draws` of them for random features."""
     settings, config = application.settings, problem.config

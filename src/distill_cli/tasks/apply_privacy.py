@@ -1,4 +1,4 @@
-"""distill-apply privacy: accuracy against the share of noise pixels, and nearest training images."""
+"""distill-apply privacy: accuracy against the share of noise pixels; nearest training images."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -57,7 +57,9 @@ def run(application: Application) -> Row:
     """Distil for every rho and seed, measure the controls, compare with the training images."""
     settings, config = application.settings, application.config
     if not hasattr(config.method, "corruption"):
-        raise UserError(f"method={config.method.name}: has no corruption; privacy needs rfad or kip")
+        raise UserError(
+            f"method={config.method.name}: has no corruption; privacy needs rfad or kip"
+        )
     seeds = settings.seeds or (config.seed,)
     jobs = {(rho, seed): job_of(application, rho, seed) for rho in settings.rho for seed in seeds}
     extra = {}
@@ -125,7 +127,9 @@ def arms_of(application: Application, ledger: Ledger, job: Job, rho: float, made
     mask = privacy.frozen_mask(seed, np.asarray(initial.images), rho)
     privacy.check_frozen(np.asarray(final.images), np.asarray(initial.images), mask, rho)
     rows = rows_of(made["evaluations"], "distilled", rho, seed)
-    baseline = [{**e, **e["baseline_random"]} for e in made["evaluations"] if "baseline_random" in e]
+    baseline = [
+        {**e, **e["baseline_random"]} for e in made["evaluations"] if "baseline_random" in e
+    ]
     if rho == application.settings.rho[0]:
         rows += rows_of(baseline, "random_real", 0.0, seed)
     images = {"distilled": np.asarray(final.images)}
@@ -148,7 +152,9 @@ def control_rows(problem: Problem, control: Coreset, rho: float, seed: int) -> l
     names = list(evaluation.protocols)
     ridge = getattr(problem.config.method, "ridge", 5e-3)
     target = evaluation_problem(problem, evaluation, names, ridge, lambda what, done: None)
-    return rows_of(list(measure(names, evaluation, control, None, target)), "masked_real", rho, seed)
+    return rows_of(
+        list(measure(names, evaluation, control, None, target)), "masked_real", rho, seed
+    )
 
 
 def summary_rows(rows: list[Row]) -> list[Row]:
@@ -191,7 +197,9 @@ def distances(problem: Problem, images: dict[Any, Row], settings: Any) -> dict[s
 
         near = privacy.nearest(vectors(joined), blocks())
         parts = zip(np.split(near.rows, ends), np.split(near.distances, ends), strict=True)
-        found[space] = {name: privacy.Nearest(*part) for name, part in zip(sets, parts, strict=True)}
+        found[space] = {
+            name: privacy.Nearest(*part) for name, part in zip(sets, parts, strict=True)
+        }
     return found
 
 
@@ -270,8 +278,8 @@ def make_page(
          str(r["seeds"])]
         for r in result["summary"]
     ]  # fmt: skip
-    page.add("Accuracy", table(head, rows),
-             note("± is the standard deviation over seeds (n - 1); none for one seed."))  # fmt: skip
+    told = note("± is the standard deviation over seeds (n - 1); none for one seed.")
+    page.add("Accuracy", table(head, rows), told)
     picture = write_png(
         application, "nearest.png",
         panel(problem, images, near, application.settings.panel, seeds[0]),

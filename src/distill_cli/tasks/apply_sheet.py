@@ -1,4 +1,4 @@
-"""Sheets of pictures in lines, each picture with a caption: strips and panels of the applications."""
+"""Sheets of pictures in lines, each with a caption: strips and panels of the applications."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -127,8 +127,8 @@ def load_problem(config: Config) -> Problem:
     smallest = int(counts.argmin())
     if config.ipc > counts[smallest]:
         raise UserError(
-            f"ipc={config.ipc}: class {dataset.class_names[present[smallest]]} of {dataset.name} has only "
-            f"{counts[smallest]} training images; ipc must be at most that"
+            f"ipc={config.ipc}: class {dataset.class_names[present[smallest]]} of {dataset.name} "
+            f"has only {counts[smallest]} training images; ipc must be at most that"
         )
     preprocess = fit_dataset(config.preprocess, dataset, config.dataset.cache)
     return pruned(Problem(config, dataset, preprocess, architecture, train_rows, valid_rows))
