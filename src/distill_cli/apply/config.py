@@ -117,37 +117,29 @@ class MembershipConfig:
 
 @dataclass(frozen=True)
 class ContinualConfig:
-    """steps: into how many the classes are cut; orders: seeds of the class orders; memory: images
-    per class; arms: random, herding, distilled (the configured method); kernels: exact kernels of
-    the regression on the union, by name, or empty; protocol: how networks are trained on it, dsa,
-    dc or frepo, or none; networks: of each order and step; statistics: of the channel
-    standardisation, from all classes as published, or from those of the first step."""
+    """increments: steps into which the classes are cut; orders: seeds of the class orders; memory: images
+    per class; arms: random, herding, distilled (the configured method); statistics: of the channel
+    standardisation, from all classes as published, or from those of the first step. What is
+    measured on the union of the memories stands in `evaluation`: krr_nngp, krr_ntk, dc, dsa, frepo.
+    """
 
     name: str = "continual"
-    steps: int = 5
+    increments: int = 5
     orders: tuple[int, ...] = (0, 1, 2, 3, 4)
     memory: int = 20
     arms: tuple[str, ...] = ("random", "herding", "distilled")
-    kernels: tuple[str, ...] = ("nngp",)
-    protocol: Literal["dsa", "dc", "frepo", "none"] = "dsa"
-    networks: int = 3
     statistics: Literal["all", "first"] = "all"
 
     def __post_init__(self) -> None:
-        at_least("apply.steps", self.steps, 1)
+        at_least("apply.increments", self.increments, 1)
         at_least("apply.memory", self.memory, 1)
-        at_least("apply.networks", self.networks, 1)
         check_list("orders", self.orders)
         for index, order in enumerate(self.orders):
             at_least(f"apply.orders[{index}]", order, 0)
         check_list("arms", self.arms)
-        for key, allowed in (("arms", ("random", "herding", "distilled")),
-                             ("kernels", ("nngp", "ntk"))):  # fmt: skip
-            for name in getattr(self, key):
-                if name not in allowed:
-                    raise choice_error(f"apply.{key}", name, allowed)
-        if not self.kernels and self.protocol == "none":
-            raise UserError("apply.kernels=[] and apply.protocol=none: nothing would be measured")
+        for name in self.arms:
+            if name not in ("random", "herding", "distilled"):
+                raise choice_error("apply.arms", name, ("random", "herding", "distilled"))
 
 
 APPLICATIONS: dict[str, type] = {

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # What an inner run does not take over from the command line.
 NOT_OF_A_RUN = ("apply", "coreset", "hydra")
+# What an application measures unless evaluation= is typed.
+DEFAULTS = {"continual": ("evaluation=[krr_nngp,dsa]", "evaluation.networks=3")}
 USAGE = "distill-apply privacy | membership | explain | continual key=value ..."
 
 
@@ -44,7 +46,8 @@ def main() -> None:
 def arguments(typed: Sequence[str]) -> list[str]:
     """Hydra's arguments: the application becomes apply=<name>, its keys get `apply.` before them.
 
-    explain takes the coreset's own settings along, as distill-evaluate does. Raises UserError.
+    continual gets its default evaluation; explain takes the coreset's own settings along, as
+    distill-evaluate does. Raises UserError.
     """
     if typed and typed[0] in ("--help", "-h", "--version"):
         return list(typed)
@@ -64,7 +67,9 @@ def arguments(typed: Sequence[str]) -> list[str]:
         given = with_run_settings(given)
     elif any(item.partition("=")[0].split(".")[0] == "coreset" for item in given):
         raise UserError(f"coreset: {application} distils by itself; only explain takes a coreset")
-    return [f"apply={application}", *given]
+    typed_keys = {key_of(item) for item in given}
+    defaults = [i for i in DEFAULTS.get(application, ()) if key_of(i) not in typed_keys]
+    return [f"apply={application}", *defaults, *given]
 
 
 def apply_digest(tree: dict[str, Any]) -> str:
