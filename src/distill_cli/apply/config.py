@@ -117,11 +117,11 @@ class MembershipConfig:
 
 @dataclass(frozen=True)
 class ContinualConfig:
-    """increments: steps into which the classes are cut; orders: seeds of the class orders; memory: images
-    per class; arms: random, herding, distilled (the configured method); statistics: of the channel
-    standardisation, from all classes as published, or from those of the first step. What is
-    measured on the union of the memories stands in `evaluation`: krr_nngp, krr_ntk, dc, dsa, frepo.
-    """
+    """increments: steps into which the classes are cut; orders: seeds of the class orders; memory:
+    images per class; arms: random, herding, distilled (the configured method); statistics: of the
+    channel standardisation, from all classes as published, or from those of the first step. What
+    is measured on the union of the memories stands in `evaluation`: krr_nngp, krr_ntk, dc, dsa,
+    frepo."""
 
     name: str = "continual"
     increments: int = 5

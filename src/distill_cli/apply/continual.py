@@ -24,8 +24,8 @@ def class_steps(order: list[int], steps: int) -> list[list[int]]:
     size, rest = divmod(len(order), steps)
     if rest or size < 2:
         raise UserError(
-            f"apply.increments={steps}: {len(order)} classes cannot be cut into {steps} equal steps of "
-            "at least two classes"
+            f"apply.increments={steps}: {len(order)} classes cannot be cut into so many equal "
+            "steps of at least two classes"
         )
     return [sorted(order[at : at + size]) for at in range(0, len(order), size)]
 

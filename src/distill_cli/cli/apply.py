@@ -140,7 +140,7 @@ def inner_job(overrides: Sequence[str], changes: Sequence[str]) -> "Job":
 
 
 # Groups whose other choice makes typed values of the former one meaningless.
-GROUPS = {"method", "init", "sampler", "kernel"}
+GROUPS = {"method", "init", "sampler", "kernel", "evaluation"}
 
 
 def key_of(item: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from distill_cli.apply import continual
 from distill_cli.apply.students import outputs, recipe_of, student
+from distill_cli.config import EvaluationConfig
 from distill_cli.core.coreset_io import load_coreset
 from distill_cli.core.linalg import krr_predict, krr_solve
 from distill_cli.core.types import Coreset, Dataset
@@ -33,6 +34,7 @@ from distill_cli.tasks.apply import (
 )
 from distill_cli.tasks.apply_continual_page import make_page, summary_text
 from distill_cli.tasks.distill import Job
+from distill_cli.tasks.evaluate import DEFAULT_RIDGE
 from distill_cli.tasks.problem import ONE_BY_ONE, Problem, load_problem
 
 REGRESSIONS = {"krr_nngp": "nngp", "krr_ntk": "ntk"}
@@ -167,7 +169,7 @@ def measured(
     rows = []
     for name, protocol in protocols.items():
         predictor: Callable[[int], Predictions] = (
-            Regression(problem, REGRESSIONS[name], memories, images)
+            Regression(problem, REGRESSIONS[name], application.config.evaluation, memories, images)
             if name in REGRESSIONS
             else partial(networks, problem, name, protocol, memories, images)
         )
@@ -197,9 +199,10 @@ class Regression:
     """Exact kernel regression on the union of the first memories; matrices are kept."""
 
     def __init__(
-        self, problem: Problem, kernel: str, memories: list[Coreset], images: np.ndarray
-    ) -> None:
-        self._problem, self._kernel = problem, kernel
+        self, problem: Problem, kernel: str, evaluation: EvaluationConfig,
+        memories: list[Coreset], images: np.ndarray,
+    ) -> None:  # fmt: skip
+        self._problem, self._kernel, self._evaluation = problem, kernel, evaluation
         self._memories, self._images = memories, images
         self._columns: dict[int, np.ndarray] = {}
 
@@ -210,17 +213,16 @@ class Regression:
                 support = np.asarray(self._memories[step].images)
                 self._columns[step] = self._gram(self._images, support)
         joined = continual.union(self._memories[: t + 1])
-        ridge = getattr(self._problem.config.method, "ridge", 5e-3)
+        ridge = getattr(self._problem.config.method, "ridge", DEFAULT_RIDGE)
         k_ss = jax.numpy.asarray(self._gram(joined.images, None))
         alpha = krr_solve(k_ss, jax.numpy.asarray(joined.labels), ridge)
         k_ts = np.concatenate([self._columns[step] for step in range(t + 1)], 1)
         return [np.asarray(krr_predict(jax.numpy.asarray(k_ts), alpha)).argmax(1)]
 
     def _gram(self, a: np.ndarray, b: np.ndarray | None) -> np.ndarray:
-        evaluation = self._problem.config.evaluation
         return gram(
             self._problem.architecture, np.asarray(a), b, get=(self._kernel,),
-            engine=evaluation.engine, memory_mb=evaluation.memory_mb,
+            engine=self._evaluation.engine, memory_mb=self._evaluation.memory_mb,
         )[self._kernel]  # fmt: skip
 
 

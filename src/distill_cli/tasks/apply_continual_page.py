@@ -13,8 +13,9 @@ def make_page(application: Application, result: Row) -> Page:
     settings, config, summary = application.settings, application.config, result["summary"]
     page = Page(
         f"Continual learning: {result['dataset']}",
-        f"{settings.increments} steps, {settings.memory} images per class, {len(settings.orders)} class "
-        f"order(s), distilled with {config.method.name}, hardware={config.hardware}.",
+        f"{settings.increments} steps, {settings.memory} images per class, "
+        f"{len(settings.orders)} class order(s), distilled with {config.method.name}, "
+        f"hardware={config.hardware}.",
     )
     for protocol in dict.fromkeys(r["protocol"] for r in summary):
         drawn, first = [], []
