@@ -10,7 +10,7 @@ import numpy as np
 
 from distill_cli.apply import continual
 from distill_cli.apply.students import outputs, recipe_of, student
-from distill_cli.config import EvaluationConfig
+from distill_cli.config import Config
 from distill_cli.core.coreset_io import load_coreset
 from distill_cli.core.linalg import krr_predict, krr_solve
 from distill_cli.core.types import Coreset, Dataset
@@ -169,7 +169,7 @@ def measured(
     rows = []
     for name, protocol in protocols.items():
         predictor: Callable[[int], Predictions] = (
-            Regression(problem, REGRESSIONS[name], application.config.evaluation, memories, images)
+            Regression(problem, application.config, REGRESSIONS[name], memories, images)
             if name in REGRESSIONS
             else partial(networks, problem, name, protocol, memories, images)
         )
@@ -196,13 +196,14 @@ def measured(
 
 
 class Regression:
-    """Exact kernel regression on the union of the first memories; matrices are kept."""
+    """Exact kernel regression on the union of the first memories, with the ridge and the engine of
+    the configured run; matrices are kept."""
 
     def __init__(
-        self, problem: Problem, kernel: str, evaluation: EvaluationConfig,
-        memories: list[Coreset], images: np.ndarray,
+        self, problem: Problem, config: Config, kernel: str, memories: list[Coreset],
+        images: np.ndarray,
     ) -> None:  # fmt: skip
-        self._problem, self._kernel, self._evaluation = problem, kernel, evaluation
+        self._problem, self._config, self._kernel = problem, config, kernel
         self._memories, self._images = memories, images
         self._columns: dict[int, np.ndarray] = {}
 
@@ -213,7 +214,7 @@ class Regression:
                 support = np.asarray(self._memories[step].images)
                 self._columns[step] = self._gram(self._images, support)
         joined = continual.union(self._memories[: t + 1])
-        ridge = getattr(self._problem.config.method, "ridge", DEFAULT_RIDGE)
+        ridge = getattr(self._config.method, "ridge", DEFAULT_RIDGE)
         k_ss = jax.numpy.asarray(self._gram(joined.images, None))
         alpha = krr_solve(k_ss, jax.numpy.asarray(joined.labels), ridge)
         k_ts = np.concatenate([self._columns[step] for step in range(t + 1)], 1)
@@ -222,7 +223,7 @@ class Regression:
     def _gram(self, a: np.ndarray, b: np.ndarray | None) -> np.ndarray:
         return gram(
             self._problem.architecture, np.asarray(a), b, get=(self._kernel,),
-            engine=self._evaluation.engine, memory_mb=self._evaluation.memory_mb,
+            engine=self._config.evaluation.engine, memory_mb=self._config.evaluation.memory_mb,
         )[self._kernel]  # fmt: skip
 
 
