@@ -52,3 +52,19 @@ def test_distances_do_not_see_brightness_and_contrast():
     np.testing.assert_array_equal(near.rows, np.arange(5))
     assert near.distances.max() < 2e-3
     assert not privacy.standardised(np.ones((1, 4))).any()
+
+
+def test_nearest_in_the_free_pixels_is_the_brute_search_and_finds_copies_behind_noise():
+    others = RNG.random((40, 30))
+    free = RNG.random((6, 30)) < 0.4
+    queries = RNG.normal(size=(6, 30))
+    queries[:3][free[:3]] = (2 * others[[5, 17, 30]] + 1)[free[:3]]  # copies, brighter
+    found = privacy.nearest_free(queries, free, np.split(others, [11]))
+    for i in range(6):
+        rows = [np.corrcoef(queries[i, free[i]], other[free[i]])[0, 1] for other in others]
+        assert found.rows[i] == np.argmax(rows)
+        assert found.distances[i] == pytest.approx(np.sqrt(2 - 2 * max(rows)), abs=1e-6)
+    assert found.rows[:3].tolist() == [5, 17, 30]
+    assert found.distances[:3].max() < 1e-6
+    hidden = privacy.nearest_free(queries, np.zeros_like(free), [others])
+    np.testing.assert_allclose(hidden.distances, np.sqrt(2))

@@ -80,6 +80,7 @@ def test_privacy_keeps_the_noise_and_measures_all_arms(command, tmp_path):
     assert by_arm["masked_real", 0.0] == by_arm["random_real", 0.0]
     distances = {(r["set"], r["rho"], r["space"]): r["median"] for r in found["distances"]}
     assert distances["masked_real", 0.0, "pixels"] < 1e-3  # they are training images
+    assert distances["masked_real", 0.9, "free_pixels"] < 1e-3  # still, where nothing is noise
     assert distances["held_out", None, "pixels"] > 0.1
     assert distances["noise", None, "pixels"] > distances["held_out", None, "pixels"]
     check_page(folder)

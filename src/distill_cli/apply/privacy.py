@@ -6,7 +6,7 @@ distance of each coreset image to its nearest training image, as evidence for or
 memorisation; held-out real images have such a distance too, which is what to compare with.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -74,13 +74,41 @@ def nearest(
     queries: Float[np.ndarray, "q d"], blocks: Iterable[Float[np.ndarray, "b d"]]
 ) -> Nearest:
     """Nearest among all blocks of unit vectors; of equals the first. sqrt(2 - 2 <q, r>)."""
-    best = np.full(len(queries), -np.inf)
-    rows = np.zeros(len(queries), np.int64)
-    start = 0
+    return _nearest(lambda block: queries @ block.T, len(queries), blocks)
+
+
+def nearest_free(
+    queries: Float[np.ndarray, "q d"],
+    free: Bool[np.ndarray, "q d"],
+    blocks: Iterable[Float[np.ndarray, "b d"]],
+) -> Nearest:
+    """Nearest where only the free entries of each query count: sqrt(2 - 2 correlation over these).
+
+    The noise elsewhere would hide a copied image from `nearest`. Vectors need not be standardised.
+    Where fewer than two entries are free, or one side is constant there, the correlation is 0.
+    """
+    kept = free.astype(np.float64)
+    count = np.maximum(kept.sum(1, keepdims=True), 1)
+    centred = (queries - (queries * kept).sum(1, keepdims=True) / count) * kept
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+
+    def correlations(block: np.ndarray) -> np.ndarray:
+        block = np.asarray(block, np.float64)
+        spread = kept @ (block**2).T - (kept @ block.T) ** 2 / count
+        scale = length * np.sqrt(np.maximum(spread, 0))
+        return np.where(scale > 1e-6, centred @ block.T / np.maximum(scale, 1e-6), 0)
+
+    return _nearest(correlations, len(queries), blocks)
+
+
+def _nearest(
+    cosines: Callable[[np.ndarray], np.ndarray], count: int, blocks: Iterable[np.ndarray]
+) -> Nearest:
+    best, rows, start = np.full(count, -np.inf), np.zeros(count, np.int64), 0
     for block in blocks:
-        products = queries @ block.T
-        at = products.argmax(1)
-        value = products[np.arange(len(queries)), at]
+        found = cosines(block)
+        at = found.argmax(1)
+        value = found[np.arange(count), at]
         better = value > best
         best[better], rows[better] = value[better], start + at[better]
         start += len(block)
