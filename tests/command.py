@@ -24,7 +24,7 @@ def command(monkeypatch, tmp_path, capsys) -> Callable[..., Done]:
     def run(name: str, *arguments: str) -> Done:
         from hydra.core.global_hydra import GlobalHydra
 
-        from distill_cli.cli import distill, evaluate, export
+        from distill_cli.cli import apply, distill, evaluate, export
 
         GlobalHydra.instance().clear()
         monkeypatch.setattr(sys, "argv", [name, *arguments])
@@ -32,6 +32,7 @@ def command(monkeypatch, tmp_path, capsys) -> Callable[..., Done]:
             "distill": distill.main,
             "distill-evaluate": evaluate.main,
             "distill-export": export.main,
+            "distill-apply": apply.main,
         }
         main = mains[name]
         capsys.readouterr()

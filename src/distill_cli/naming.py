@@ -39,6 +39,10 @@ def digest(tree: dict[str, Any]) -> str:
         dataset = {k: v for k, v in kept["dataset"].items() if k not in DATASET_NOT_IN_DIGEST}
         if dataset.get("corrupt", "none") == "none":
             dataset = {k: v for k, v in dataset.items() if not k.startswith("corrupt")}
+        if dataset.get("classes") is None:
+            dataset = {k: v for k, v in dataset.items() if k not in ("classes", "relabel")}
+        if dataset.get("rows") is None:
+            dataset.pop("rows", None)
         if dataset.get("path"):
             dataset["path"] = str(Path(dataset["path"]).expanduser().resolve())
         kept["dataset"] = dataset

@@ -48,6 +48,12 @@ class Dataset:
     def classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def present(self) -> np.ndarray:
+        """Classes that have training images, ascending: all of them, unless dataset.classes leaves
+        some out and keeps the labels' width."""
+        return np.unique(self.train.labels)
+
 
 class Coreset(NamedTuple):
     """A distilled set, in the preprocessed space its kernel sees.

@@ -23,6 +23,10 @@ class DatasetConfig:
     class_names: names of the classes after label_map; null takes those of the source.
     test_fraction: share of each class held out where there is no test split (fixed seed).
     cache: keep decoded arrays and fitted preprocessing in the cache folder.
+    rows: [start, stop], keep only these rows of the training split, stop not included.
+    classes: keep only the images of these classes, by number, in every split. Labels keep their
+        numbers and the width of all classes (relabel false: a step of class-incremental learning),
+        or become 0, 1, ... in the order given (relabel true: a dataset of its own).
     limit_train, limit_test: keep about this many images, spread evenly over the classes; for tries.
     zca, per_image, channel_mean, channel_std: what the dataset's published preprocessing needs;
         `preprocess=rfad` reads them (PreprocessConfig says what they mean).
@@ -49,6 +53,9 @@ class DatasetConfig:
     class_names: tuple[str, ...] | None = None
     test_fraction: float = 0.2
     cache: bool = True
+    rows: tuple[int, ...] | None = None
+    classes: tuple[int, ...] | None = None
+    relabel: bool = False
     limit_train: int | None = None
     limit_test: int | None = None
     zca: float | None = None
@@ -65,7 +72,7 @@ class DatasetConfig:
     corrupt_share: float = 0.2
 
     def __post_init__(self) -> None:
-        _freeze(self, "class_names", "channel_mean", "channel_std")
+        _freeze(self, "class_names", "channel_mean", "channel_std", "rows", "classes")
 
 
 @dataclass(frozen=True)

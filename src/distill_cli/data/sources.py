@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from distill_cli.data.config import DatasetConfig
+from distill_cli.data.part import keep_part
 from distill_cli.data.raw import RawDataset, RawSplit, content_digest, hold_out, rows, spread
 from distill_cli.errors import UserError, choice_error
 
@@ -50,7 +51,7 @@ def read_raw(config: DatasetConfig) -> RawDataset:
 
 
 def prepare(config: DatasetConfig, raw: RawDataset) -> RawDataset:
-    """Label map, class names, test hold-out and limits, then the checks."""
+    """Label map, class names, test hold-out, part and limits, then the checks."""
     raw = _map_labels(config, raw)
     if config.class_names is not None:
         names = tuple(config.class_names)
@@ -66,11 +67,14 @@ def prepare(config: DatasetConfig, raw: RawDataset) -> RawDataset:
     if raw.test is None:
         train_rows, test_rows = hold_out(raw.train.labels, config.test_fraction)
         raw = raw._replace(train=rows(raw.train, train_rows), test=rows(raw.train, test_rows))
-    if config.limit_train is not None and config.limit_train < len(raw.class_names):
+    raw = keep_part(config, raw)
+    present = len(np.unique(raw.train.labels))
+    if config.limit_train is not None and config.limit_train < present:
         raise UserError(
             f"dataset.limit_train={config.limit_train}: dataset {config.name} has"
-            f" {len(raw.class_names)} classes, each needs an image"
+            f" {present} classes, each needs an image"
         )
+    assert raw.test is not None
     raw = raw._replace(
         train=_limit(raw.train, config.limit_train), test=_limit(raw.test, config.limit_test)
     )

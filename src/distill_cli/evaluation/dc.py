@@ -66,7 +66,7 @@ def run_sgd(
 ) -> Metric:  # fmt: skip
     """The training that dc and dsa share; `family` is the key of the augmentation."""
     plain = augmentation in ("", "none")
-    epochs = config.epochs or (EPOCHS if plain else AUGMENTED_EPOCHS)
+    epochs = epochs_of(config, plain)
     made = recipe(config, family, "none" if plain else augmentation, epochs, len(coreset.images))
     shown = "no augmentation" if plain else f"augmentation {augmentation} ({family})"
     description = DESCRIPTION.format(augmentation=shown, epochs=epochs, protocol=protocol.upper())
@@ -74,6 +74,11 @@ def run_sgd(
         protocol, description, config, coreset, problem, made, learning_rate=config.learning_rate,
         settings={"epochs": epochs, "augmentation": augmentation or "none", "steps": made.steps},
     )  # fmt: skip
+
+
+def epochs_of(config: Config, plain: bool) -> int:
+    """E; plain: without augmentation."""
+    return config.epochs or (EPOCHS if plain else AUGMENTED_EPOCHS)
 
 
 def recipe(config: Config, family: str, augmentation: str, epochs: int, images: int) -> Recipe:

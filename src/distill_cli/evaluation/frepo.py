@@ -63,26 +63,30 @@ class Config(Networks):
 
 def evaluate(config: Config, coreset: Coreset, problem: Problem) -> Metric:
     """One Metric, protocol frepo, on all test images."""
-    count, channels = len(coreset.images), int(coreset.images.shape[-1])
+    made = recipe(config, len(coreset.images), int(coreset.images.shape[-1]))
+    chosen = made.augmentation[1] if made.augmentation else "none"
+    shown = f"augmentation {chosen} (frepo)" if made.augmentation else "no augmentation"
+    return run_protocol(
+        "frepo", DESCRIPTION.format(augmentation=shown, steps=made.steps), config, coreset, problem,
+        made, compat=config.compat, learning_rate=config.learning_rate,
+        settings={"steps": made.steps, "augmentation": chosen},
+    )  # fmt: skip
+
+
+def recipe(config: Config, count: int, channels: int) -> Recipe:
+    """The training on `count` images with so many channels."""
     steps = config.steps or default_steps(count)
     chosen = config.augmentation
     if chosen == "auto":
         chosen = operations.default_strategy(channels)
-    plain = chosen in ("", "none")
-    recipe = Recipe(
+    return Recipe(
         "squared",
         steps,
         Batching("ordered" if config.compat else "epochs", config.batch),
         # Half of a run that is shorter than any published one.
         Optimiser("adam", "cosine", warmup=min(WARMUP, steps // 2), floor=0.01),
-        None if plain else ("frepo", chosen),
+        None if chosen in ("", "none") else ("frepo", chosen),
     )
-    shown = "no augmentation" if plain else f"augmentation {chosen} (frepo)"
-    return run_protocol(
-        "frepo", DESCRIPTION.format(augmentation=shown, steps=steps), config, coreset, problem,
-        recipe, compat=config.compat, learning_rate=config.learning_rate,
-        settings={"steps": steps, "augmentation": chosen or "none"},
-    )  # fmt: skip
 
 
 def default_steps(count: int) -> int:

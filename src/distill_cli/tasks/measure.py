@@ -105,8 +105,13 @@ class Start(NamedTuple):
 
 
 def initial_coreset(problem: Problem, init: Any) -> Start:
-    """The starting set of an initialiser."""
-    config, labels = problem.config, problem.dataset.train.labels[problem.train_rows]
+    """The starting set of an initialiser: ipc images of every class that is present.
+
+    The initialiser counts these classes 0, 1, ...; the targets have the width of all classes.
+    """
+    config, classes = problem.config, problem.dataset.classes
+    present, labels = np.unique(problem.dataset.train.labels, return_inverse=True)
+    labels = labels.astype(np.int32)[problem.train_rows]
     if problem.train_images is None:
         images: Any = LazyRows(problem)
     else:
@@ -117,15 +122,15 @@ def initial_coreset(problem: Problem, init: Any) -> Start:
             config, problem.architecture, problem.dataset.image_shape, problem.micro
         )
     request = Request(
-        images=images, labels=labels, ipc=config.ipc, classes=problem.dataset.classes,  # type: ignore[arg-type]
+        images=images, labels=labels, ipc=config.ipc, classes=len(present),  # type: ignore[arg-type]
         seed=config.seed, architecture=problem.architecture, micro=problem.micro,
         method_features=features, takes_labels=True,
     )  # fmt: skip
     found = initialise(init, request)
-    classes = found.labels
-    if classes is None:
-        classes = np.repeat(np.arange(problem.dataset.classes), config.ipc)
-    targets = np.asarray(one_hot_centred(classes, problem.dataset.classes))
+    own = found.labels
+    if own is None:
+        own = np.repeat(np.arange(len(present)), config.ipc)
+    targets = np.asarray(one_hot_centred(present[own], classes))
     rows = None if found.rows is None else problem.train_rows[found.rows]
     coreset = Coreset(found.images, targets, np.zeros((), np.float64))
     scores = (found.record or {}).get("scores")

@@ -49,7 +49,7 @@ def expected_memory(problem: Problem, networks: int) -> float:
 
 def coreset_size(problem: Problem) -> int:
     """Images that the run ends with; ipc=0 stands for the whole training split."""
-    return problem.config.ipc * problem.dataset.classes or len(problem.train_rows)
+    return problem.config.ipc * len(problem.dataset.present) or len(problem.train_rows)
 
 
 def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> str:

@@ -26,6 +26,7 @@ from distill_cli.methods.base import Setting
 from distill_cli.train.batches import fits_resident
 
 log = logging.getLogger(__name__)
+ONE_BY_ONE = ("dc", "dsa", "dm")  # methods that go through the classes, each with its images
 GPU_MICRO = 640  # images at a time on an accelerator: about 5 GB of activations at the full width
 
 
@@ -108,21 +109,26 @@ def load_problem(config: Config) -> Problem:
         raise UserError(
             f"architecture.depth={getattr(config.architecture, 'depth', '?')}: {error}"
         ) from error
-    labels = dataset.train.labels
+    present, labels = np.unique(dataset.train.labels, return_inverse=True)
+    if len(present) < dataset.classes and config.method.name in ONE_BY_ONE:
+        raise UserError(
+            f"dataset.classes={present.tolist()}: method={config.method.name} takes classes one by "
+            "one; add dataset.relabel=true"
+        )
     train_rows = np.arange(len(labels))
     if dataset.valid is not None:
         valid_rows = official_validation_indices(len(dataset.valid.labels), config.seed)
     else:
         settings = config.validation
         train_rows, valid_rows = validation_indices(
-            labels, dataset.classes, settings.per_class, config.seed, settings.disjoint
+            labels, len(present), settings.per_class, config.seed, settings.disjoint
         )
-    counts = np.bincount(labels[train_rows], minlength=dataset.classes)
+    counts = np.bincount(labels[train_rows], minlength=len(present))
     smallest = int(counts.argmin())
     if config.ipc > counts[smallest]:
         raise UserError(
-            f"ipc={config.ipc}: class {dataset.class_names[smallest]} of {dataset.name} has only "
-            f"{counts[smallest]} training images; ipc must be at most that"
+            f"ipc={config.ipc}: class {dataset.class_names[present[smallest]]} of {dataset.name} "
+            f"has only {counts[smallest]} training images; ipc must be at most that"
         )
     preprocess = fit_dataset(config.preprocess, dataset, config.dataset.cache)
     return pruned(Problem(config, dataset, preprocess, architecture, train_rows, valid_rows))
@@ -163,7 +169,7 @@ def pruned(problem: Problem) -> Problem:
     targets = np.asarray(one_hot_centred(labels, classes), np.float64)
     losses = leverage(features, targets, lam=prune.lam).left_out
     kept = []
-    for label in range(classes):
+    for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         count = min(len(members), max(config.ipc, round(prune.ratio * len(members))))
         order = np.argsort(losses[members], kind="stable")

@@ -65,13 +65,13 @@ def training_set(
 
 
 def class_table(labels: np.ndarray) -> ClassTable:
-    """The table of labels (n,); classes 0..max, each with at least one image."""
-    counts = np.bincount(labels)
+    """The table of labels (n,), one line for each class that occurs, in ascending order."""
+    present, counts = np.unique(labels, return_counts=True)
     rows = np.empty((len(counts), counts.max()), np.int32)
-    for label in range(len(counts)):
+    for line, label in enumerate(present):
         members = np.flatnonzero(labels == label)
-        rows[label, : len(members)] = members
-        rows[label, len(members) :] = members[0]
+        rows[line, : len(members)] = members
+        rows[line, len(members) :] = members[0]
     return ClassTable(jnp.asarray(rows), jnp.asarray(counts, jnp.int32))
 
 

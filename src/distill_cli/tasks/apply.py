@@ -1,0 +1,207 @@
+"""What the applications share: their folder, resuming, results, tables and the page."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from distill_cli.core.coreset_io import sha256
+from distill_cli.core.files import read_json, write_bytes, write_json
+from distill_cli.report.charts import data_uri
+from distill_cli.report.sections import pairs
+from distill_cli.report.words import flatten
+from distill_cli.tasks.distill import Job, as_tree, environment
+from distill_cli.tasks.distill import run as run_distill
+from distill_cli.tasks.plan import device_name
+from distill_cli.tasks.runtime import Stopwatch, configure_jax, locked, log_file, peak_memory_mb
+from distill_cli.version import __version__
+
+Row = dict[str, Any]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Application:
+    """One command: settings (section apply), config (a run's Config; explain: a Target), folder,
+    command, digest, and job(changes): the inner run that these overrides make of the command."""
+
+    settings: Any
+    config: Any
+    folder: Path
+    command: str
+    digest: str
+    job: Callable[[Sequence[str]], Job]
+
+    def identity(self) -> Row:
+        """What a result or a ledger must agree with to be gone on with."""
+        return {
+            "schema": 1, "version": __version__, "application": self.settings.name,
+            "digest": self.digest,
+        }  # fmt: skip
+
+
+class Ledger:
+    """Rows that are finished, by name, in progress.json; a killed application goes on behind them.
+
+    Rows of another version or another command are dropped.
+    """
+
+    def __init__(self, application: Application) -> None:
+        self._path = application.folder / "progress.json"
+        self._identity = application.identity()
+        found = read_json(self._path)
+        same = isinstance(found, dict) and found.get("identity") == self._identity
+        self._rows: dict[str, Any] = found["rows"] if same else {}
+
+    def get(self, name: str, make: Callable[[], Any]) -> Any:
+        """The row of this name, made and kept if it is not there."""
+        if name not in self._rows:
+            made = json.loads(json.dumps(make(), allow_nan=False))
+            self._rows[name] = made
+            write_json(self._path, {"identity": self._identity, "rows": self._rows})
+        return self._rows[name]
+
+
+def finished(application: Application, hashes: Mapping[str, str] | None = None) -> Row | None:
+    """result.json of this very command, if it is there; hashes: of its coresets."""
+    found = read_json(application.folder / "result.json")
+    if not isinstance(found, dict):
+        return None
+    identity = application.identity()
+    if any(found.get(key) != value for key, value in identity.items()):
+        return None
+    if hashes is not None and found.get("hashes") != dict(hashes):
+        return None
+    return found
+
+
+@contextlib.contextmanager
+def at_work(application: Application, say_plan: str) -> Iterator[Stopwatch]:
+    """Numerics, lock and log of an application's own work."""
+    configure_jax()
+    with locked(application.folder), log_file(application.folder / "apply.log"):
+        say(application, say_plan)
+        yield Stopwatch()
+
+
+def say(application: Application, text: str) -> None:
+    """Print, unless progress=none, and keep in the log."""
+    log.info(text)
+    config = getattr(application.config, "config", application.config)
+    if config.progress != "none":
+        print(text, flush=True)
+
+
+def distilled(job: Job) -> Row:
+    """Run a job (or find it finished) and say where its coreset is: folder, command, sha256."""
+    result = run_distill(job)
+    return {
+        "folder": str(job.folder), "command": job.command, "sha256": sha256(job.coreset_file),
+        "method": result["method"], "ipc": result["ipc"], "seed": result["seed"],
+        "labels": result["labels"], "init": result["init"], "steps": result["steps"],
+        "best_step": result["best_step"], "images": result["coreset"]["images"],
+        "validation": result["validation"], "seconds": result["seconds"],
+        "evaluations": result["evaluations"],
+    }  # fmt: skip
+
+
+def mean_std(values: Sequence[float]) -> tuple[float, float | None, int]:
+    """(mean, standard deviation with n - 1, n); no deviation for one value."""
+    array = np.asarray(values, np.float64)
+    std = float(array.std(ddof=1)) if len(array) > 1 else None
+    return float(array.mean()), std, len(array)
+
+
+def result_of(application: Application, config: Any, watch: Stopwatch, **content: Any) -> Row:
+    """The frame of result.json around an application's own content."""
+    return {
+        **application.identity(), "command": application.command,
+        "dataset": config.dataset.name, "settings": dataclasses.asdict(application.settings),
+        "config": as_tree(config), "device": device_name(), "environment": environment(),
+        "peak_memory_mb": peak_memory_mb(), "seconds": {"this_call": watch.total()}, **content,
+    }  # fmt: skip
+
+
+@dataclass
+class Page:
+    """report.html: title, lead, parts in order. All content is inside the file."""
+
+    title: str
+    lead: str
+    parts: list[str] = field(default_factory=list)
+
+    def add(self, heading: str, *pieces: str) -> None:
+        """A section; pieces are HTML, empty ones are left out."""
+        inner = "\n".join(piece for piece in pieces if piece)
+        self.parts.append(f"<section><h2>{escape(heading)}</h2>\n{inner}\n</section>")
+
+    def html(self, result: Row) -> str:
+        """The page, with the settings and the command behind the parts."""
+        css = files("distill_cli.report").joinpath("report.css").read_text(encoding="utf-8")
+        settings = pairs(flatten(result["settings"]))
+        config = pairs(flatten(result["config"]))
+        frame = pairs([("Device", result["device"]), ("Version", result["version"]),
+                       *flatten(result["environment"])])  # fmt: skip
+        tail = (
+            f"<section><h2>Settings</h2>{settings}<details><summary>Full configuration</summary>"
+            f'{config}</details></section><section><h2>Command</h2><pre class="wrap">'
+            f"{escape(result['command'])}</pre></section>"
+            f"<section><h2>Environment</h2>{frame}</section>"
+        )
+        return (
+            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+            f"<title>{escape(self.title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n"
+            f"<header><h1>{escape(self.title)}</h1>"
+            f'<p class="lead">{escape(self.lead)}</p></header>\n<main>\n'
+            + "\n".join(self.parts)
+            + f"\n{tail}\n</main>\n<footer>distill_cli {escape(result['version'])}. All figures "
+            "are in result.json and the CSV files beside this page.</footer>\n</body>\n</html>\n"
+        )
+
+
+def note(text: str) -> str:
+    """A paragraph of explanation."""
+    return f'<p class="note">{escape(text)}</p>'
+
+
+def figure(png: bytes, described: str) -> str:
+    """A picture inside the page."""
+    return (
+        f'<figure class="chart"><img src="{data_uri(png)}" alt="{escape(described, quote=True)}" '
+        'style="max-width:100%;height:auto"></figure>'
+    )
+
+
+def write_png(application: Application, name: str, png: bytes) -> bytes:
+    """Write a picture beside result.json; the bytes again, for the page."""
+    write_bytes(application.folder / name, png)
+    return png
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of equal keys as CSV; floats with six significant digits."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    write_bytes(path, buffer.getvalue().encode())
+
+
+def finish(application: Application, result: Row, page: Page) -> Row:
+    """Write report.html, then result.json, which says that the application is done."""
+    write_bytes(application.folder / "report.html", page.html(result).encode())
+    write_json(application.folder / "result.json", result)
+    say(application, f"result   {application.folder / 'report.html'}")
+    return result
