@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from distill_cli.config import build
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json, write_json
@@ -15,9 +17,11 @@ from distill_cli.naming import digest
 from distill_cli.tasks.plan import device_name
 from distill_cli.tasks.runtime import configure_jax, locked, peak_memory_mb
 from distill_cli.theory import artefact, study
-from distill_cli.theory.bench import Memory, error_of, real_points, run_cell, task_of
+from distill_cli.theory.bench import Memory, real_points, run_cell, task_of
 from distill_cli.theory.config import CellConfig, identity
 from distill_cli.theory.links import resolve, warn_without_signal
+from distill_cli.theory.metrics import coordinates
+from distill_cli.theory.students import error_of
 from distill_cli.train.progress import clock
 from distill_cli.train.signals import stop_requests
 from distill_cli.version import __version__
@@ -111,6 +115,8 @@ def run_study(name: str, out: Path, slow: bool, say: Say) -> Result:
                 )
             result = run(config, out, memory)
             summaries.append(result["summary"] | {"digest": result["digest"]})
+            if found.alignment:
+                summaries[-1]["alignment"] = alignment(config, Path(result["folder"]))
             spent += result["seconds"]
             fresh += 0 if result["repeated"] else 1
             say(line(index, len(cells), result, spent))
@@ -130,6 +136,13 @@ def run_study(name: str, out: Path, slow: bool, say: Say) -> Result:
         if not item["within"]:
             say(f"  outside: {outside(item)}")
     return result
+
+
+def alignment(config: CellConfig, folder: Path) -> dict[str, list]:
+    """Where the distilled points of a cell's first seed lie in the true basis."""
+    file = artefact.load(folder / f"distilled_seed{config.seed[0]}.npz")
+    theta = np.asarray(task_of(config, config.seed[0]).theta)
+    return coordinates(file.d1()[0], theta)
 
 
 def outside(item: Result) -> str:

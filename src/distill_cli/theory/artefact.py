@@ -70,8 +70,8 @@ class Student(NamedTuple):
     w: jax.Array
     b: jax.Array
 
-    def features(self, x: Any) -> jax.Array:
-        return _features(self.w, self.b, jnp.asarray(x))
+    def features(self, x: np.ndarray) -> np.ndarray:
+        return np.asarray(_features(self.w, self.b, jnp.asarray(x)))
 
 
 _features = jax.jit(network.features)
@@ -83,7 +83,7 @@ def quantised(name: str, values: np.ndarray, precision: str) -> dict[str, np.nda
         return {name: np.asarray(values, precision)}
     scale = np.float32(np.max(np.abs(values)) / 127) or np.float32(1.0)
     whole = np.clip(np.rint(np.asarray(values) / scale), -127, 127).astype(np.int8)
-    return {name: whole, f"{name}_scale": scale.reshape(())}
+    return {name: whole, f"{name}_scale": np.asarray(scale)}
 
 
 def pack(

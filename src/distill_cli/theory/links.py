@@ -56,7 +56,7 @@ def quad(z: Float[Array, "*n r"]) -> Float[Array, "*n"]:
 
 def saddle(z: Float[Array, "*n r"]) -> Float[Array, "*n"]:
     """sum_k (-1)^k he2(z_k) / sqrt r: H is indefinite."""
-    return (he2(z) * signs(z.shape[-1])).sum(-1) / math.sqrt(z.shape[-1])
+    return he2(z) @ signs(z.shape[-1]) / math.sqrt(z.shape[-1])
 
 
 def mix(z: Float[Array, "*n r"]) -> Float[Array, "*n"]:
@@ -129,8 +129,8 @@ def from_file(name: str, r: int) -> Link:
         )
     mean, deviation = float(values.mean()), float(values.std())
 
-    def value(z: Float[Array, "*n r"]) -> Float[Array, "*n"]:
-        return (function(z) - mean) / deviation
+    def value(z: Array) -> Array:
+        return (jnp.asarray(function(z)) - mean) / deviation
 
     return Link(name, value, as_tuples(stein_hessian(value, r)))
 

@@ -24,3 +24,11 @@ def relative_error(predicted: np.ndarray, truth: np.ndarray) -> float:
     """mean (f - f*)^2 / Var f*; 1.0 is what predicting the mean gives."""
     truth = np.asarray(truth, np.float64)
     return float(np.mean((np.asarray(predicted, np.float64) - truth) ** 2) / truth.var())
+
+
+def coordinates(x: np.ndarray, theta: np.ndarray) -> dict[str, list]:
+    """Points in the basis of the true subspace: coordinates inside (M, r), norms outside (M,)."""
+    x, theta = np.asarray(x, np.float64), np.asarray(theta, np.float64)
+    inside = x @ theta
+    outside = np.linalg.norm(x - inside @ theta.T, axis=1)
+    return {"inside": inside.tolist(), "outside": outside.tolist()}

@@ -27,7 +27,7 @@ def features(
     w: Float[Array, "L d"], b: Float[Array, "L"], x: Float[Array, "n d"]
 ) -> Float[Array, "n L"]:
     """relu(<w_j, x> + b_j)."""
-    return jax.nn.relu(x @ w.T + b)
+    return jax.nn.relu(x @ w.T + b[None])
 
 
 def squared_loss(

@@ -25,7 +25,7 @@ Cell = dict[str, Any]
 @dataclass(frozen=True)
 class Study:
     """A study as its file says. x, group: the columns of its curves; section: of the reference
-    whose figures `expected` holds."""
+    whose figures `expected` holds; alignment: keep where each distilled point lies."""
 
     title: str
     section: str
@@ -34,6 +34,7 @@ class Study:
     expected: tuple[dict[str, Any], ...] = ()
     x: str = ""
     group: str = ""
+    alignment: bool = False
 
 
 def names() -> list[str]:
@@ -64,7 +65,8 @@ def expand(study: Study, slow: bool) -> list[CellConfig]:
         lists = {k: v if isinstance(v, list) and k not in LISTS else [v] for k, v in given.items()}
         for values in itertools.product(*lists.values()):
             found[cell(dict(zip(lists, values, strict=True)))] = None
-    return list(found)
+    # Cells of one task follow each other, so that its real gradients are computed once.
+    return sorted(found, key=lambda c: (c.d, c.r, c.link, c.n, c.L))
 
 
 def cell(tree: Mapping[str, Any]) -> CellConfig:
