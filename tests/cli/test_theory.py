@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from cli.test_light import HEAVY, modules_after
+from test_light import HEAVY, modules_after
 
 SMALL = [
     "d=6", "L=16", "n=3000", "pool=256", "batch=64", "steps=20", "m1=4", "readout=1000",
@@ -61,7 +61,7 @@ def theory(monkeypatch, tmp_path, capsys):
 @pytest.mark.parametrize("name", BAD)
 def test_wrong_input_is_one_line(theory, tmp_path, name):
     arguments, message = BAD[name]
-    code, out, err = theory(*arguments)
+    code, _, err = theory(*arguments)
     assert code == 2
     assert message in err
     assert err.startswith("error: ") and len(err.strip().splitlines()) == 1
@@ -99,7 +99,7 @@ def test_a_link_without_signal_is_warned_about(theory):
 
 def test_a_users_link(theory, tmp_path):
     (tmp_path / "my link.py").write_text("def f(z):\n    return (z ** 2).sum(-1)\n")
-    code, out, err = theory(*SMALL, "link=my link.py:f", "measure=[]")
+    code, _, err = theory(*SMALL, "link=my link.py:f", "measure=[]")
     assert code == 0, err
 
 

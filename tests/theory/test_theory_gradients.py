@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from theory import closed_forms
+import theory_closed_forms as closed_forms
 
 from distill_cli.theory import data, distillation, network
 from distill_cli.theory.distillation import D1

@@ -1,6 +1,7 @@
 """The command `distill-theory`."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from distill_cli.cli.compose import as_override
+from distill_cli.cli.distill import remove_if_unused
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.config import config_dir, convert, plain
 from distill_cli.errors import UserError, choice_error
@@ -124,10 +126,21 @@ def subspace_task(composed: DictConfig) -> float:
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
-    with job_errors(HydraConfig.get().mode == RunMode.MULTIRUN):
-        from distill_cli.tasks.theory_subspace import run
+    hydra_config = HydraConfig.get()
+    command = shlex.join(["distill-theory", "subspace", *hydra_config.overrides.task])
+    folder = Path(hydra_config.runtime.output_dir)
+    with job_errors(hydra_config.mode == RunMode.MULTIRUN):
+        from distill_cli.tasks import theory_subspace
 
-        return run(composed)
+        try:
+            result = theory_subspace.run(composed, folder, command)
+        except UserError:
+            remove_if_unused(folder)
+            raise
+        if composed.progress != "none":
+            print(theory_subspace.show(result))
+            print(f"result   {folder / 'subspace.json'}")
+    return float(result["tables"]["pixel"]["coreset"]["overlap"]["mean"])
 
 
 def print_now(text: str) -> None:

@@ -39,9 +39,7 @@ def figures(study: Mapping[str, Any], fits: Sequence[Mapping[str, Any]]) -> list
     found = make(cells, study["group"], name) if make else []
     found += alignment(cells)
     if any(fit["slope"] is not None for fit in fits):
-        caption = (
-            "Memory needed; log-log slopes with 95 % bootstrap intervals over seeds"
-        )
+        caption = "Memory needed; log-log slopes with 95 % bootstrap intervals over seeds"
         found.append(Figure(f"{name}_slopes", caption, draw.slope_figure(fits)))
     return found
 

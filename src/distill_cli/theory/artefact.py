@@ -75,6 +75,7 @@ class Student(NamedTuple):
 
 
 _features = jax.jit(network.features)
+_first_layer_gradient = jax.jit(network.first_layer_gradient)
 
 
 def quantised(name: str, values: np.ndarray, precision: str) -> dict[str, np.ndarray]:
@@ -135,7 +136,7 @@ def student(artefact: Artefact, fresh: bool = False) -> Student:
         named_key(meta["seed"], f"theory network{name}"), meta["L"], meta["d"]
     )
     x, y = artefact.d1()
-    gradient = network.first_layer_gradient(half, jnp.asarray(x), jnp.asarray(y))
+    gradient = _first_layer_gradient(half, jnp.asarray(x), jnp.asarray(y))
     b = network.biases(named_key(meta["seed"], f"theory biases{name}"), meta["L"], meta["bias"])
     return Student(network.trained_rows(signs, gradient, meta["row_norm"]), b)
 
