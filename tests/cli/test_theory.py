@@ -21,7 +21,7 @@ BAD = {
     "twice": (["seed=[1,1]"], "seed=[1, 1]"),
     "batch": (["batch=5000"], "batch=5000: must be at most pool=4096"),
     "variant": (["variant=two_step"], "choose one of multi_step, one_step"),
-    "measure": (["measure=[d3]"], "did you mean d2?"),
+    "measure": (["measure=[d3]"], "choose one of d2, equal_memory, new_init"),
     "ridge": (["ridge=0"], "ridge=0.0: must be above 0"),
     "text": (["d=many"], "d=many: wrong type; must be int"),
     "key": (["dd=3"], "key=dd: unknown (did you mean d?)"),
@@ -109,3 +109,34 @@ def test_help_and_cfg_are_light(tmp_path, arguments):
     loaded = modules_after("distill-theory", arguments, tmp_path)
     assert not loaded & set(HEAVY)
     assert not list(tmp_path.iterdir())
+
+
+def test_subspace_of_a_coreset_of_digits(theory, tmp_path):
+    from distill_cli.core.coreset_io import save_coreset
+    from distill_cli.core.types import Coreset
+    from distill_cli.data.config import DatasetConfig
+    from distill_cli.data.sources import load_dataset
+
+    digits = load_dataset(DatasetConfig(name="digits", source="digits"))
+    images = digits.train.images[:20].astype(np.float32) / digits.pixel_max
+    labels = np.eye(10, dtype=np.float32)[digits.train.labels[:20]] - 0.1
+    save_coreset(
+        tmp_path / "c.npz", Coreset(images, labels, np.zeros(())), digits.class_names, None
+    )
+    small = ["subspace.steps=200", "subspace.width=32", "subspace.seeds=2", "subspace.points=200"]
+    code, out, err = theory(
+        "subspace", "coreset=c.npz", "dataset=digits", "preprocess=none", *small
+    )
+    assert code == 0, err
+    (path,) = tmp_path.rglob("subspace.json")
+    result = json.loads(path.read_text())
+    pixel = result["tables"]["pixel"]
+    # The coreset is real images: like them, unlike noise.
+    close = pixel["real"]["dimension"]["mean"]
+    assert pixel["coreset"]["dimension"]["mean"] == pytest.approx(close, rel=0.3)
+    assert pixel["noise"]["overlap"]["mean"] == pytest.approx(10 / 64, abs=0.12)
+    assert result["train_accuracy"]["mean"] > 0.8
+    assert (path.parent / "subspace.png").stat().st_size > 5000
+    assert "chance k/p = 0.1562" in out
+    code, _, err = theory("subspace", "coreset=c.npz", "preprocess=none", "subspace.k=65", *small)
+    assert code == 2 and "subspace.k=65: must be at most 32" in err

@@ -161,8 +161,10 @@ def comparison(study: Mapping[str, Any]) -> tuple[list[str], list[list[str]], li
 def alignment(cells: Sequence[Cell]) -> list[Figure]:
     """Distilled inputs of a task's seed 0 in the basis of its true subspace, control by control."""
     panels = []
+    cells = [cell for cell in cells if "alignment" in cell and cell["link"] in ("mix", "cubic")]
+    most = max((cell["m1"] for cell in cells), default=0)
     for cell in cells:
-        if "alignment" in cell and cell["m1"] == 16 and cell["link"] in ("mix", "cubic"):
+        if cell["m1"] == most:
             plain = cell["bias"] == "normal" and cell["row_norm"] == 1.0
             name = cell["link"] if cell["control"] == "none" else cell["control"]
             if plain and name not in [known for known, *_ in panels]:

@@ -21,6 +21,7 @@ from distill_cli.core.keys import named_key
 from distill_cli.errors import UserError
 from distill_cli.theory.metrics import energy, overlap
 
+START = 0.01  # of He's scale: weights of pixels that nothing is learned from stay near zero
 CHUNK = 256  # images whose gradients are in memory at once
 
 
@@ -80,7 +81,7 @@ def train(
     first = jax.random.normal(k1, (config.width, pixels), jnp.float32)
     second = jax.random.normal(k2, (classes, config.width), jnp.float32)
     net = Network(
-        first * np.float32((2 / pixels) ** 0.5),
+        first * np.float32(START * (2 / pixels) ** 0.5),
         jnp.zeros(config.width, jnp.float32),
         second * np.float32(config.width**-0.5),
         jnp.zeros(classes, jnp.float32),
