@@ -73,7 +73,7 @@ def task(composed: DictConfig) -> float:
         if own["task"] == "report":
             return report(out, own["results"], say)
         if own["study"] is not None or own["task"] == "study":
-            return studies(str(own["study"] or "all"), out, slow, say)
+            return studies(own["study"] or "all", out, slow, say)
         return cell(tree, out, say)
 
 
@@ -89,17 +89,19 @@ def cell(tree: dict[str, Any], out: Path, say: Any) -> float:
     return float(result["rows"][0]["mse_d1_ridge"])
 
 
-def studies(name: str, out: Path, slow: bool, say: Any) -> float:
+def studies(names: str | list[str], out: Path, slow: bool, say: Any) -> float:
     """Run studies, then write the report."""
     from distill_cli.theory import study
 
-    chosen = study.names() if name == "all" else [name]
+    chosen = names if isinstance(names, list) else [str(names)]
+    chosen = study.names() if chosen == ["all"] else chosen
     for each in chosen:
         study.expand(study.load(each), slow)
     from distill_cli.tasks import theory
 
+    memory = theory.Memory(theory.SHARED)
     for each in chosen:
-        theory.run_study(each, out, slow, say)
+        theory.run_study(each, out, slow, say, memory)
     return report(out, None, say)
 
 

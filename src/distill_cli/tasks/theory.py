@@ -32,6 +32,7 @@ SHOWN = (
     "mse_teacher", "mse_lazy", "mse_d1_ridge", "mse_d1_d2", "mse_new_init", "mse_new_init_d2",
     "mse_new_init_span", "mse_equal_memory_real", "overlap", "energy",
 )  # fmt: skip
+SHARED = 40  # things that the cells of studies share, kept at a time
 log = logging.getLogger(__name__)
 
 
@@ -97,14 +98,17 @@ def show(result: Result) -> str:
     return "\n".join(lines)
 
 
-def run_study(name: str, out: Path, slow: bool, say: Say) -> Result:
+def run_study(name: str, out: Path, slow: bool, say: Say, memory: Memory | None = None) -> Result:
     """All cells of a study, finished ones not repeated; <out>/theory/studies/<name>.json.
+
+    memory: what studies share that run one after another.
 
     A signal ends the study after the cell at hand; the same command goes on.
     """
     found = study.load(name)
     cells = study.expand(found, slow)
-    memory, summaries, spent, fresh = Memory(24), [], 0.0, 0
+    memory = memory or Memory(SHARED)
+    summaries, spent, fresh = [], 0.0, 0
     say(f"study {name}: {found.title}, {len(cells)} cells")
     with stop_requests() as stop:
         for index, config in enumerate(cells):

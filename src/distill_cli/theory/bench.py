@@ -108,9 +108,10 @@ def real_pool(config: CellConfig, memory: Memory) -> Pool:
 
 
 def distillation_settings(config: CellConfig) -> CellConfig:
-    """The cell with everything at its default that does not touch the distillation of D1."""
-    default = CellConfig()
-    used = ("d", "r", "m1", "variant", "pairs", "pool", "batch", "steps", "learning_rate",
+    """The cell with everything at its default that does not touch the distillation of D1, so that
+    one compilation serves every link, r, n, L and seed."""
+    default = CellConfig(r=1)
+    used = ("d", "m1", "variant", "pairs", "pool", "batch", "steps", "learning_rate",
             "start", "label_start")  # fmt: skip
     kept = {key: getattr(config, key) for key in used}
     control = config.control if config.control == "undistilled" else "none"
