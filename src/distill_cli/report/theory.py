@@ -1,0 +1,123 @@
+"""The report of the theory bench: figures, tables and slopes of every study, on one HTML page.
+
+Made from the studies' result files alone; written again it gives the same files.
+"""
+
+from collections.abc import Mapping
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from distill_cli.core.files import read_json, write_bytes, write_json
+from distill_cli.errors import UserError
+from distill_cli.report import theory_sections as sections
+from distill_cli.report import words
+from distill_cli.report.charts import data_uri
+from distill_cli.report.results import write_text
+from distill_cli.report.sections import table
+from distill_cli.theory.slopes import study_slopes
+from distill_cli.theory.study import names
+from distill_cli.version import __version__
+
+LEAD = (
+    "A numerical study of the claim that distilling two-layer networks trained by gradient on a "
+    "multi-index target of d inputs and r directions needs about r²d + L stored numbers, L the "
+    "width (Kinoshita, Nishikawa, Toyoizumi, arXiv 2603.14830). Only the paper's abstract was "
+    "available: the algorithms measured here realise the claim, they are not the paper's."
+)
+BANDS = (
+    "The reference figures come from a separate prototype of the same algorithms, not from the "
+    "paper. Bands: an error may be 50 % above its figure plus 0.01, an overlap 0.01 below; "
+    "controls that must fail have a least error instead."
+)
+
+
+def write_report(results: Path, folder: Path) -> Path:
+    """Write figures (PNG), slopes.json and report.html into `folder`; returns the page's path.
+
+    results: folder of studies' result files, <study>.json. UserError where it holds none.
+    """
+    studies = [read_json(results / f"{name}.json") for name in names()]
+    studies = [found for found in studies if isinstance(found, dict) and found.get("cells")]
+    if not studies:
+        raise UserError(
+            f"results={results}: holds no result of a study; run distill-theory study=all first"
+        )
+    fits = {found["study"]: study_slopes(found) for found in studies}
+    parts = []
+    for found in studies:
+        pictures = sections.figures(found, fits[found["study"]])
+        for picture in pictures:
+            write_bytes(folder / f"{picture.name}.png", picture.png)
+        parts.append(section(found, pictures, fits[found["study"]]))
+    write_json(folder / "slopes.json", fits)
+    return write_text(folder / "report.html", page(studies, parts))
+
+
+def page(studies: list[dict[str, Any]], parts: list[str]) -> str:
+    """The whole page, without any other file or the network."""
+    css = files("distill_cli.report").joinpath("report.css").read_text(encoding="utf-8")
+    title = "What distilled data encode: multi-index models"
+    judged = [i for s in studies for i in s["comparison"] if i["within"] is not None]
+    within = sum(item["within"] for item in judged)
+    cells = sum(len(s["cells"]) for s in studies)
+    seconds = words.duration(sum(s["seconds"] for s in studies))
+    facts = f"{cells} cells, {seconds} of computation on {studies[0]['device']}; "
+    facts += f"{within} of {len(judged)} figures within their bands."
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{escape(title)}</title>\n<style>\n{css}figure.chart img {{ width: 100%; "
+        "height: auto; border-radius: 6px; }</style>\n</head>\n<body>\n"
+        f'<header><h1>{escape(title)}</h1><p class="lead">{escape(LEAD)}</p>'
+        f"<p>{escape(facts)}</p></header>\n<main>\n{''.join(parts)}\n</main>\n"
+        f"<footer>distill_cli {escape(__version__)}. Made by <code>distill-theory report</code> "
+        "from the studies' result files.</footer>\n</body>\n</html>\n"
+    )
+
+
+def section(
+    study: Mapping[str, Any], pictures: list[sections.Figure], fits: list[dict[str, Any]]
+) -> str:
+    """One study: command, figures, slopes, comparison, table of all cells."""
+    command = f"<pre>{escape(study['command'])}\ndistill-theory report</pre>"
+    shown = "".join(figure(picture, study["command"]) for picture in pictures)
+    head, rows = sections.table(study)
+    body = [f"<h2>{escape(study['title'])}</h2>", command]
+    body.append(f'<div class="two">{shown}</div>' if shown else "")
+    body += [slopes(fit) for fit in fits]
+    against, figures, marks = sections.comparison(study)
+    if figures:
+        outside = sum(marks)
+        text = f"{len(figures) - outside} of {len(figures)} figures within their bands"
+        body.append(
+            f"<details><summary>{text}</summary><p class='note'>{escape(BANDS)}</p>"
+            f"{table(against, figures, marks)}</details>"
+        )
+    seeds = study["cells"][0]["seeds"]
+    text = f"All {len(rows)} cells: mean ± standard deviation over {len(seeds)} seeds"
+    body.append(f"<details><summary>{text}</summary>{table(head, rows)}</details>")
+    return f"<section>{''.join(body)}</section>\n"
+
+
+def figure(picture: sections.Figure, command: str) -> str:
+    """A picture with its caption and the command that makes it."""
+    caption = escape(picture.caption)
+    return (
+        f'<figure class="chart"><figcaption><b>{caption}</b></figcaption>'
+        f'<img src="{data_uri(picture.png)}" alt="{caption}">'
+        f'<p class="note"><code>{escape(command)}</code></p></figure>'
+    )
+
+
+def slopes(fit: Mapping[str, Any]) -> str:
+    """A fitted slope and what it was fitted to."""
+    head = [fit["what"], *(f"{group:g}" for group in fit["groups"])]
+    needed = ["needed (interpolated)", *(words.decimal(v, 3) for v in fit["needed"])]
+    grid = ["smallest measured", *(words.decimal(v, 3) for v in fit["grid"])]
+    text = f"{fit['rule']}. Log-log slope {words.decimal(fit['slope'], 3)}"
+    if fit["interval"]:
+        low, high = fit["interval"]
+        text += f", 95 % interval [{low:.3f}, {high:.3f}] over {fit['draws']} draws of the seeds"
+    return f'{table(head, [needed, grid])}<p class="note">{escape(text)} (n = {fit["n"]}).</p>'
