@@ -4,8 +4,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from distill_cli.config import at_least, build, within
+from distill_cli.config import at_least, within
 from distill_cli.errors import UserError, choice_error
+from distill_cli.typed import build
 
 ATTACKS = (
     "loss", "entropy", "modified_entropy", "confidence", "correctness", "logistic", "mlp",

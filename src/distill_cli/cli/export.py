@@ -7,9 +7,10 @@ from omegaconf import DictConfig
 
 from distill_cli.cli.compose import as_override
 from distill_cli.cli.errors import exit_codes, job_errors
-from distill_cli.config import build, config_dir, plain
+from distill_cli.config import config_dir, plain
 from distill_cli.errors import UserError
 from distill_cli.naming import register_resolvers
+from distill_cli.typed import build
 
 
 def main() -> None:

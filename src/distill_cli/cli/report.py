@@ -23,8 +23,8 @@ def main() -> None:
     arguments = parser().parse_args().arguments
     with exit_codes("report"):
         settings = split(arguments)
-        from distill_cli.config import build
         from distill_cli.tasks.report import Config, run
+        from distill_cli.typed import build
 
         for line in run(build(Config, settings)):
             print(line, flush=True)

@@ -13,7 +13,7 @@ from distill_cli.core.files import read_json, write_bytes, write_json
 from distill_cli.errors import UserError
 from distill_cli.report import theory_sections as sections
 from distill_cli.report import words
-from distill_cli.report.charts import data_uri
+from distill_cli.report.heat import data_uri
 from distill_cli.report.results import write_text
 from distill_cli.report.sections import table
 from distill_cli.theory.slopes import study_slopes

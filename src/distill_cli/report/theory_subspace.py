@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.report.charts import diverging
+from distill_cli.report.heat import diverging
 from distill_cli.report.theory_figures import COLOURS, png
 
 SHOWN = 10  # directions drawn as images

@@ -16,9 +16,10 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from distill_cli.config import build, config_dir, group_choices
+from distill_cli.config import config_dir, group_choices
 from distill_cli.errors import UserError, choice_error
 from distill_cli.tables.metrics import MetricSpec
+from distill_cli.typed import build
 
 PROGRAMS = ("distill", "distill-theory", "distill-apply")
 LISTED = 40  # cells named one by one in an error; a larger table is described by its parts

@@ -17,7 +17,7 @@ import numpy as np
 
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json, write_bytes, write_json
-from distill_cli.report.charts import data_uri
+from distill_cli.report.heat import data_uri
 from distill_cli.report.sections import pairs
 from distill_cli.report.words import flatten
 from distill_cli.tasks.distill import Job, as_tree, environment

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from distill_cli.config import build
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json, write_json
 from distill_cli.errors import RunStopped
@@ -24,6 +23,7 @@ from distill_cli.theory.metrics import coordinates
 from distill_cli.theory.students import error_of
 from distill_cli.train.progress import clock
 from distill_cli.train.signals import stop_requests
+from distill_cli.typed import build
 from distill_cli.version import __version__
 
 Result = dict[str, Any]

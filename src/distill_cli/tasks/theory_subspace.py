@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from distill_cli.config import build, parse, plain
+from distill_cli.config import parse, plain
 from distill_cli.core.coreset_io import load_coreset, sha256
 from distill_cli.core.files import write_bytes, write_json
 from distill_cli.errors import UserError
@@ -21,6 +21,7 @@ from distill_cli.tasks.runtime import Stopwatch, configure_jax, locked
 from distill_cli.theory import subspace
 from distill_cli.theory.study import spread
 from distill_cli.theory.subspace import SubspaceConfig
+from distill_cli.typed import build
 from distill_cli.version import __version__
 
 KINDS = {

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from omegaconf import OmegaConf
 
-from distill_cli.config import build, config_dir
+from distill_cli.config import config_dir
 from distill_cli.errors import UserError, choice_error
 from distill_cli.theory.config import CellConfig
+from distill_cli.typed import build
 
 LISTS = ("seed", "measure")  # keys whose values are lists in themselves
 # What tells the cells of a study apart; the rest of a summary are metrics.
