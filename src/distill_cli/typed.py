@@ -1,0 +1,58 @@
+"""Plain values into frozen dataclasses, with the key named in every complaint. Imports no jax."""
+
+import dataclasses
+import math
+import types
+import typing
+from typing import Any, Literal
+
+from distill_cli.errors import UserError, choice_error
+
+
+def build(cls: type, tree: dict[str, Any], prefix: str = "") -> Any:
+    """Build a dataclass from a dict, checking names and types; errors name the full key."""
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in tree:
+        if key not in fields:
+            raise choice_error("key", f"{prefix}{key}", (f"{prefix}{name}" for name in fields))
+    values = {}
+    for name, spec in fields.items():
+        if name in tree:
+            values[name] = convert(hints[name], tree[name], f"{prefix}{name}")
+        elif spec.default is spec.default_factory is dataclasses.MISSING:
+            raise UserError(f"{prefix}{name}: missing; give {prefix}{name}=...")
+    return cls(**values)
+
+
+def convert(hint: Any, value: Any, key: str) -> Any:
+    """Check value against a type hint; ints pass as floats and 1e5 as the integer it is."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if isinstance(value, float) and math.isinf(value):
+        raise UserError(f"{key}={value}: must be finite")
+    if hint is Any or (isinstance(hint, type) and isinstance(value, hint) and hint is not int):
+        return value
+    if origin is Literal:
+        if value in args:
+            return value
+        raise choice_error(key, value, args)
+    if origin in (types.UnionType, typing.Union):
+        if value is None and type(None) in args:
+            return None
+        (inner,) = [arg for arg in args if arg is not type(None)]
+        return convert(inner, value, key)
+    if origin in (tuple, list) and isinstance(value, list | tuple):
+        return tuple(convert(args[0], item, f"{key}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {name: convert(args[1], item, f"{key}.{name}") for name, item in value.items()}
+    if dataclasses.is_dataclass(hint) and isinstance(value, dict):
+        return build(typing.cast(type, hint), value, f"{key}.")
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is str and number:  # a folder called 2024 or nan
+        return str(value)
+    if hint is float and number:
+        return float(value)
+    if hint is int and number and float(value).is_integer():
+        return int(value)
+    wanted = getattr(hint, "__name__", str(hint))
+    raise UserError(f"{key}={value}: wrong type; must be {wanted}, found {type(value).__name__}")
