@@ -44,7 +44,7 @@ def test_one_page_and_a_line_for_what_was_passed_over(command, tmp_path: Path) -
     assert last.startswith("report   site/index.html (4 runs, ")
     assert [p.name for p in (tmp_path / "site").iterdir()] == ["index.html"]
     text = (tmp_path / "site" / "index.html").read_text("utf-8")
-    assert "<h1>A</h1>" in text
+    assert "<h1>A b</h1>" in text
     assert command("outputs", "out=site", "figures=false")[0] == 0  # our own page is replaced
 
 

@@ -63,3 +63,15 @@ def test_what_cannot_change_the_coreset_makes_no_variant(tmp_path: Path) -> None
     result = json.loads((runs / "rfad" / "seed1" / "result.json").read_text())
     change(runs / "rfad" / "seed1", config=result["config"] | {"out": "elsewhere", "progress": "x"})
     assert sorted(comparison(runs).names) == ["KIP", "RFAD"]
+
+
+def test_the_evaluation_of_a_file_is_a_variant_of_its_own(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path)
+    run = runs / "rfad" / "seed0"
+    value = json.loads((run / "result.json").read_text())
+    coreset = {"path": "/elsewhere/coreset.pt", "sha256": "0"}
+    place = runs / "evaluate"
+    place.mkdir()
+    value = {k: v for k, v in value.items() if k != "digest"} | {"coreset": coreset}
+    (place / "evaluation.json").write_text(json.dumps(value))
+    assert sorted(comparison(runs).names) == ["KIP", "RFAD", "RFAD, file coreset.pt"]

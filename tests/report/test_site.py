@@ -201,3 +201,10 @@ def test_variants_of_one_name_share_a_colour(runs: Path) -> None:
 
 def test_empty_chart_is_empty() -> None:
     assert draw(Chart("t", [Series("a", [], [], "c0")])) == ""
+
+
+def test_a_short_logarithmic_axis_has_ticks() -> None:
+    chart = Chart("t", [Series("a", [11.0, 14.0], [0.5, 0.6], "c0", 0, True)], x_log=True)
+    ticks = scales(chart)[0].ticks(4)
+    assert len(ticks) > 1
+    assert all(10 < tick < 16 for tick in ticks)

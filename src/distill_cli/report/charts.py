@@ -68,7 +68,8 @@ class Scale(NamedTuple):
         decades = [10.0**k for k in range(math.ceil(self.bottom), math.floor(self.top) + 1)]
         inside = [m * 10.0**k for k in range(low, high) for m in (1, 2, 5)]
         few = [v for v in inside if self.bottom <= math.log10(v) <= self.top]
-        return few if len(decades) < 3 else decades
+        found = few if len(decades) < 3 else decades
+        return found if len(found) > 1 else ticks(10**self.bottom, 10**self.top, target)
 
 
 def ticks(low: float, high: float, target: int = 5) -> list[float]:

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from distill_cli.naming import NOT_IN_DIGEST
@@ -96,13 +97,15 @@ def names_of(runs: Sequence[Run], settings: list[dict[str, str]]) -> list[str]:
     ]
 
 
-def told_of(run: Run) -> tuple[str, str, str]:
-    """Labels, initial images and sampler in words."""
+def told_of(run: Run) -> tuple[str, ...]:
+    """Labels, initial images, sampler, and the file where a coreset file was measured."""
+    coreset = section(run.result, "coreset")
     labels, sampler = run.result.get("labels"), section(section(run.result, "config"), "sampler")
     return (
         f"{labels} labels" if labels else "",
         f"init {run.result['init']}" if run.result.get("init") else "",
         f"{sampler['name']} batches" if sampler.get("name") else "",
+        "" if run.result.get("digest") else f"file {PurePath(str(coreset.get('path'))).name}",
     )
 
 

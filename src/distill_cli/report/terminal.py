@@ -83,5 +83,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     if best != words.NONE:
         facts.append(f"{kept_step(result)} step {best} of {words.count(result.get('steps'))}")
     if (total := words.duration(seconds.get("total"))) != words.NONE:
-        facts.append(f"{total} in all, {words.duration(seconds.get('distill'))} distilling")
+        distilling = words.duration(seconds.get("distill"))
+        part = "" if distilling == words.NONE else f", {distilling} distilling"
+        facts.append(f"{total} in all{part}")
     return lines + ([f"  {'; '.join(facts)}"] if facts else [])
