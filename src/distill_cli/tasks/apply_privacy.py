@@ -251,7 +251,7 @@ def panel(
             for i in chosen:
                 row = found.rows[i]
                 raw = problem.dataset.train.images[row][None] / problem.dataset.pixel_max
-                told = (f"{space.replace('_', ' ')} {found.distances[i]:.2f}",
+                told = (f"{space.partition('_')[0]} {found.distances[i]:.2f}",
                         names[problem.dataset.train.labels[row]])  # fmt: skip
                 line.append(Picture(to_levels(raw)[0], told))
             lines.append(line)

@@ -32,7 +32,7 @@ def to_levels(images: np.ndarray) -> np.ndarray:
 
 
 def sheet(title: str, lines: Sequence[Sequence[Picture]], side: int = 76, note: str = "") -> bytes:
-    """The PNG of all lines, pictures of about `side` pixels."""
+    """The PNG of all lines, pictures of about `side` pixels, in columns."""
     from PIL import Image, ImageDraw, ImageFont
 
     font, large = ImageFont.load_default(size=12), ImageFont.load_default(size=19)
@@ -41,9 +41,11 @@ def sheet(title: str, lines: Sequence[Sequence[Picture]], side: int = 76, note: 
         texts = [font.getlength(text) for text in picture.caption]
         return int(max(side * picture.size, *texts, 0) if texts else side * picture.size) + GAP
 
+    columns = range(max(len(line) for line in lines))
+    widths = [max(width_of(line[k]) for line in lines if k < len(line)) for k in columns]
     captions = max((len(p.caption) for line in lines for p in line), default=0)
     step = side + captions * LINE + GAP
-    widest = max(sum(width_of(p) + p.space for p in line) for line in lines)
+    widest = max(sum(widths[k] + p.space for k, p in enumerate(line)) for line in lines)
     widest = max(widest, int(large.getlength(title)), int(font.getlength(note)))
     size = (widest + 2 * MARGIN, HEAD + len(lines) * step + 2 * MARGIN + (LINE if note else 0))
     image = Image.new("RGB", size, (255, 255, 255))
@@ -52,7 +54,7 @@ def sheet(title: str, lines: Sequence[Sequence[Picture]], side: int = 76, note: 
     tones = {"ink": _INK, "good": _GOOD, "bad": _BAD}
     for index, line in enumerate(lines):
         x, y = MARGIN, MARGIN + HEAD + index * step
-        for picture in line:
+        for k, picture in enumerate(line):
             x += picture.space
             drawn = _tile(Image, picture, side)
             top = y + side - drawn.height
@@ -61,7 +63,7 @@ def sheet(title: str, lines: Sequence[Sequence[Picture]], side: int = 76, note: 
             for place, text in enumerate(picture.caption):
                 fill = tones[picture.tone] if place == 0 else _FAINT
                 draw.text((x, y + side + 2 + place * LINE), text, fill=fill, font=font)
-            x += width_of(picture)
+            x += widths[k]
     if note:
         draw.text((MARGIN, size[1] - MARGIN - 4), note, fill=_FAINT, font=font)
     return png_bytes(image)
