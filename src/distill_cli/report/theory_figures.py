@@ -65,6 +65,7 @@ def curves(
         for style, (_, text) in zip(("--", "-."), flat, strict=False):
             axes.plot([], [], color="#57606c", ls=style, lw=0.9, label=text)
         axes.set_xscale("log", base=2 if x.startswith("m") else 10)
+        plain_ticks(axes.xaxis, sorted({round(c[x], 3) for c in cells}))
         if log_y:
             axes.set_yscale("log")
         axes.set(xlabel=labels[0], ylabel=labels[1])
@@ -104,7 +105,8 @@ def memory(cells: Sequence[Cell], lines: Mapping[str, str], title: str) -> bytes
 
 
 def slope_figure(fits: Sequence[Mapping[str, Any]]) -> bytes:
-    """Memory that is needed against d, r or L, on logarithmic axes, with fitted slopes."""
+    """Memory that is needed against d, r or L, on logarithmic axes of equal scale, with the fitted
+    slope and, dotted, lines of slope 0, 1 and 2 through the middle of the points."""
 
     def draw(figure: Any) -> None:
         axes = figure.subplots(1, len(fits), squeeze=False)[0]
@@ -112,11 +114,23 @@ def slope_figure(fits: Sequence[Mapping[str, Any]]) -> bytes:
             pairs = [
                 (g, v) for g, v in zip(fit["groups"], fit["needed"], strict=True) if v is not None
             ]
-            if pairs:
-                panel.plot(*zip(*pairs, strict=True), "o-", color=COLOURS[index], lw=1.4)
             panel.set(xscale="log", yscale="log", xlabel=fit["what"].split()[2].rstrip(","))
+            if pairs:
+                x, y = (np.array(v, float) for v in zip(*pairs, strict=True))
+                panel.plot(x, y, "o-", color=COLOURS[index], lw=1.4)
+                middle = np.exp(np.log(x).mean()), np.exp(np.log(y).mean())
+                reach = max(x.max() / x.min(), y.max() / y.min(), 4.0)
+                panel.set(ylim=(middle[1] / reach, middle[1] * reach))
+                for power in (0, 1, 2):
+                    line = middle[1] * (x / middle[0]) ** power
+                    panel.plot(x, line, color="#57606c", ls=":", lw=0.9)
+                    panel.annotate(f"{power}", (x[-1], line[-1]), fontsize=7, color="#57606c")
+                plain_ticks(panel.xaxis, x)
+                powers = 2.0 ** np.arange(np.floor(np.log2(y.min())) - 2, np.log2(y.max()) + 3)
+                low, high = panel.get_ylim()
+                plain_ticks(panel.yaxis, powers[(powers >= low) & (powers <= high)])
             panel.set_ylabel(f"{fit['what'].split()[0]} needed")
-            panel.grid(alpha=0.25, which="both")
+            panel.grid(alpha=0.25)
             slope, interval = fit["slope"], fit["interval"]
             text = "no slope" if slope is None else f"slope {slope:.2f}"
             if interval:
@@ -124,6 +138,12 @@ def slope_figure(fits: Sequence[Mapping[str, Any]]) -> bytes:
             panel.set_title(f"{fit['what']}\n{text}", loc="left", fontsize=9.5)
 
     return png(draw, (3.6 * len(fits) + 0.6, 3.8))
+
+
+def plain_ticks(axis: Any, values: Sequence[float] | np.ndarray) -> None:
+    """Ticks at these values alone, written as plain numbers."""
+    axis.set_ticks(list(values), labels=[f"{v:g}" for v in values])
+    axis.set_ticks([], minor=True)
 
 
 def alignment(panels: Sequence[tuple[str, np.ndarray, np.ndarray]], title: str) -> bytes:

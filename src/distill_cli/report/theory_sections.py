@@ -74,7 +74,8 @@ def first_layer(cells: Sequence[Cell], group: str, name: str) -> list[Figure]:
             },
             f"Error against memory of the first layer, d = {widest}",
         )
-        found.append(Figure(f"{name}_memory", f"Memory and accuracy at d = {widest}", picture))
+        caption = "Memory of the first layer (readout on real points) beside real points for both"
+        found.append(Figure(f"{name}_memory", caption, picture))
     return found
 
 
