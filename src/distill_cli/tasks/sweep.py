@@ -212,9 +212,13 @@ def ending(table: Sequence[Row]) -> list[str]:
     searched = [row for row in table if "search=" in row["command"]]
     scored = [row for row in searched if number(row["validation"]) is not None]
     if scored:
-        best = max(scored, key=lambda row: row["validation"])
-        lines.append(f"best validation: {best['settings']}")
-        lines.append(f"  {best['command']}")
+        over = [row for row in scored if row["status"] == "done"]
+        best = max(over or scored, key=lambda row: row["validation"])
+        words = [
+            w for w in shlex.split(best["command"]) if not w.startswith(("search=", "tuning."))
+        ]
+        lines.append(f"best validation: {best['settings']}; to measure it on test data:")
+        lines.append(f"  {shlex.join([*words, 'validation.disjoint=true'])}")
     failed = [row for row in table if row["status"] not in ("done", "pruned")]
     if failed:
         lines.append(f"{len(failed)} of {len(table)} jobs failed:")

@@ -7,63 +7,76 @@ through the sink that gets every validation score.
 import math
 import os
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from distill_cli.config import Config, TuningConfig
-from distill_cli.tables.metrics import validation_series
+from distill_cli.report.results import read_metrics
 from distill_cli.tasks.sweep import VARIABLE, TrialPruned, read_rows
 
 
 @dataclass
 class MedianRule:
-    """Raises TrialPruned at a validation where the best accuracy of this run so far is below the
-    median of the others' best accuracies by the same step.
+    """Raises TrialPruned at a validation where this run's score so far is below the median of the
+    others' scores by the same step.
 
-    folder: of this run; sweep: of the sweep; steps: the run's budget. Others count that got to the
-    step, or that are over. With several jobs at once, what the others have depends on time.
+    A score is the validation accuracy of the coreset that would be kept (`score_at`). folder: of
+    this run; sweep: of the sweep; steps: the run's budget; keep: validation.keep. Others count that
+    got to the step, or that are over. With several jobs at once, what they have depends on time.
     """
 
     folder: Path
     sweep: Path
     tuning: TuningConfig
     steps: int
-    best: float = field(default=-math.inf)
+    keep: str = "best"
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Looks at lines with a validation accuracy only."""
+        """Looks at lines with a validation accuracy only; the line is in metrics.jsonl by now."""
         if "valid_accuracy" not in values:
             return
-        self.best = max(self.best, values["valid_accuracy"])
         if step < self.tuning.warmup * self.steps or step >= self.steps:
             return
+        own = score_at(read_metrics(self.folder), step, self.keep)
         others = self.others(step)
-        if len(others) < self.tuning.startup:
+        if own is None or len(others) < self.tuning.startup:
             return
         median = statistics.median(others)
-        if self.best < median:
+        if own < median:
             raise TrialPruned(
-                f"pruned at step {step}: validation accuracy {self.best:.4f} is below the median "
+                f"pruned at step {step}: validation accuracy {own:.4f} is below the median "
                 f"{median:.4f} of {len(others)} other trials",
-                self.best,
+                own,
             )
 
     def others(self, step: int) -> list[float]:
-        """The best score by `step` of every other run of the sweep that got there or is over."""
+        """The score by `step` of every other run of the sweep that got there or is over."""
         found = {}
         for row in read_rows(self.sweep):
             folder = Path(row["folder"])
             if folder == self.folder.absolute() or row["status"] == "failed":
                 continue
-            series = validation_series(folder)
-            scores = [score for at, score in series if at <= step]
-            if scores and (series[-1][0] >= step or row["status"] == "done"):
-                found[folder] = max(scores)
+            rows = read_metrics(folder)
+            score = score_at(rows, step, self.keep)
+            if score is not None and (rows[-1]["step"] >= step or row["status"] == "done"):
+                found[folder] = score
         return list(found.values())
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def score_at(rows: Sequence[Mapping[str, float]], step: int, keep: str) -> float | None:
+    """Validation accuracy of the coreset that a run would keep at a step: that with the smallest
+    validation loss (keep=best), or the last. None before the first validation."""
+    seen = [row for row in rows if row["step"] <= step and "valid_accuracy" in row]
+    if not seen:
+        return None
+    kept = (
+        seen[-1] if keep == "last" else min(seen, key=lambda row: row.get("valid_loss", math.inf))
+    )
+    return kept["valid_accuracy"]
 
 
 def median_rule(folder: Path, config: Config) -> MedianRule | None:
@@ -71,4 +84,4 @@ def median_rule(folder: Path, config: Config) -> MedianRule | None:
     place = os.environ.get(VARIABLE)
     if not place or config.tuning.prune == "none":
         return None
-    return MedianRule(folder, Path(place), config.tuning, config.steps)
+    return MedianRule(folder, Path(place), config.tuning, config.steps, config.validation.keep)

@@ -33,7 +33,7 @@ class WeightsAndBiases:
         self.run.log(dict(values), step=step)
 
     def close(self) -> None:
-        self.run.finish(quiet=True)
+        self.run.finish()
 
 
 def open_sink(config: Config, run: Run) -> WeightsAndBiases:

@@ -1,0 +1,110 @@
+"""Sweeps: one table at the end, failures listed, the median rule."""
+
+import csv
+import json
+
+import pytest
+
+from distill_cli.config import TuningConfig
+from distill_cli.errors import UserError
+from distill_cli.tasks import sweep
+from distill_cli.tasks.sweep_rule import MedianRule, score_at
+
+
+def run_folder(root, name: str, accuracies: list[float], losses=None):
+    folder = root / name
+    folder.mkdir(parents=True)
+    losses = losses or [1 - a for a in accuracies]
+    rows = [
+        {"step": 10 * i, "valid_accuracy": a, "valid_loss": l}
+        for i, (a, l) in enumerate(zip(accuracies, losses, strict=True))
+    ]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder
+
+
+def test_the_same_command_has_the_same_folder():
+    one = sweep.sweep_folder(["-m", "seed=0,1", "out=a b"])
+    assert one == sweep.sweep_folder(["seed=0,1", "-m", "out=a b", "hydra.launcher.n_jobs=2"])
+    assert one != sweep.sweep_folder(["-m", "seed=0,2", "out=a b"])
+    assert one.parent.name == "sweeps" and one.parents[1].name == "a b"
+
+
+def test_table_of_a_sweep_with_a_failure(tmp_path, capsys):
+    arguments = ["-m", "ipc=1,500", "seed=0,1", f"out={tmp_path}"]
+    with sweep.sweep(arguments):
+        for job, (ipc, seed) in enumerate([(1, 0), (1, 1), (500, 0)]):
+            folder = tmp_path / f"run{job}"
+            folder.mkdir()
+            command = f"distill method=rfad ipc={ipc} seed={seed}"
+            book = sweep.journal(job, command, folder)
+            assert book is not None
+            if ipc == 500:
+                with pytest.raises(UserError), sweep.recorded(book):
+                    raise UserError("ipc=500: too\nmany")
+                continue
+            with sweep.recorded(book):
+                rows = [{"protocol": "krr_nngp", "accuracy": 0.9 + seed / 50}]
+                result = {"evaluations": rows, "validation": {"accuracy": 0.8}, "steps": 40}
+                (folder / "result.json").write_text(json.dumps(result))
+            book.write("done", score=0.8)
+        lost = sweep.journal(3, "distill method=rfad ipc=500 seed=1", tmp_path / "run3")
+        lost.write("running")  # and its process dies
+    out = capsys.readouterr().out
+    assert "ipc=1 seed=0" in out and "92.00 %" in out
+    assert "over 2 seeds, ipc=1: krr_nngp 91.00 ± 1.41 %" in out
+    assert "2 of 4 jobs failed:" in out
+    assert "ipc=500 seed=0: ipc=500: too many" in out
+    assert "ipc=500 seed=1: did not end; its process was lost" in out
+    folder = sweep.sweep_folder(arguments)
+    with (folder / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["done", "done", "failed", "running"]
+    assert float(rows[1]["krr_nngp"]) == 0.92
+    assert json.loads((folder / "sweep.json").read_text())["jobs"][2]["error"].endswith("too many")
+    assert sweep.journal(0, "x", tmp_path) is None  # the variable is gone
+
+
+def test_no_sweep_no_table(tmp_path, capsys):
+    with sweep.sweep(["seed=0", f"out={tmp_path}"]):
+        assert sweep.journal(0, "x", tmp_path) is None
+    assert capsys.readouterr().out == ""
+
+
+def test_score_is_of_the_coreset_that_is_kept():
+    rows = [
+        {"step": 0, "valid_accuracy": 0.3, "valid_loss": 2.0}, {"step": 5, "loss": 1.0},
+        {"step": 10, "valid_accuracy": 0.7, "valid_loss": 1.0},
+        {"step": 20, "valid_accuracy": 0.9, "valid_loss": 1.5},
+    ]  # fmt: skip
+    assert [score_at(rows, s, "best") for s in (0, 10, 20)] == [0.3, 0.7, 0.7]
+    assert score_at(rows, 20, "last") == 0.9
+    assert score_at(rows[1:2], 20, "best") is None
+
+
+@pytest.mark.parametrize(
+    ("own", "step", "startup", "pruned"),
+    [
+        ([0.1, 0.5], 10, 3, True),    # median of 0.5, 0.6, 0.7 at step 10
+        ([0.1, 0.6], 10, 3, False),   # not below it
+        ([0.1, 0.5], 10, 4, False),   # too few others
+        ([0.1], 0, 3, False),         # warm-up
+    ],
+)  # fmt: skip
+def test_median_rule(tmp_path, own, step, startup, pruned):
+    series = {"a": [0.2, 0.5, 0.9], "b": [0.2, 0.6, 0.6], "c": [0.1, 0.7, 0.5], "young": [0.9]}
+    for job, (name, scores) in enumerate(series.items()):
+        folder = run_folder(tmp_path, name, scores)
+        about = {"job": job, "command": "distill", "folder": str(folder)}
+        status = "running" if name == "young" else "done"
+        sweep.Journal(tmp_path / "s" / "jobs" / f"{job}.json", about).write(status)
+    folder = run_folder(tmp_path, "own", own)
+    rule = MedianRule(folder, tmp_path / "s", TuningConfig("median", startup, 0.3), 30)
+    rule.log(step, {"loss": 1.0})
+    if pruned:
+        with pytest.raises(sweep.TrialPruned, match=r"0\.5000 is below the median 0\.6000") as stop:
+            rule.log(step, {"valid_accuracy": own[-1]})
+        assert stop.value.score == 0.5
+    else:
+        rule.log(step, {"valid_accuracy": own[-1]})
+    rule.log(30, {"valid_accuracy": 0.0})  # the last validation stops nothing
