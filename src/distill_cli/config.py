@@ -195,11 +195,6 @@ class Config:
 
     def __post_init__(self) -> None:
         at_least("ipc", self.ipc, 0 if self.init.name == "full" else 1)
-        if getattr(self.init, "weights", "drop") == "ridge" and not hasattr(self.method, "ridge"):
-            raise UserError(
-                f"init.weights=ridge: method={self.method.name} has no kernel regression whose "
-                "ridge could take them; leave init.weights=drop"
-            )
         at_least("seed", self.seed, 0)
         at_least("steps", self.steps, 0)
         for index, step in enumerate(self.snapshots):

@@ -20,7 +20,6 @@ from distill_cli.errors import UserError
             "method=rfad sampler=sequential",
             "needs sampler=kmeans_batch or",
         ),
-        ("method=dm init=krr_sensitivity init.weights=ridge", "init.weights=ridge: method=dm has"),
         ("init=ridge_leverage init.class_wise=true init.balanced=false", "init.class_wise=true:"),
         ("method=full ipc=3", "ipc=3: method=full needs ipc=0"),
         ("method=full init=random", "init=random: method=full needs init=full"),

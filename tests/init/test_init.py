@@ -1,5 +1,6 @@
 """Initialisers against their formulas, and the contract that each of them keeps."""
 
+import dataclasses
 import importlib
 
 import numpy as np
@@ -24,7 +25,20 @@ def config(name: str, **options):
     return importlib.import_module(f"distill_cli.init.{name}").Config(**options)
 
 
-@pytest.mark.parametrize("name", group_choices("init"))
+CHOOSING = [name for name in group_choices("init") if name != "full"]
+
+
+def test_the_whole_split_comes_sorted_by_class_and_only_for_method_full():
+    whole = dataclasses.replace(request(ipc=0), takes_labels=True)
+    found = initialise(config("full"), whole)
+    order = np.argsort(LABELS, kind="stable")
+    np.testing.assert_array_equal(found.images, IMAGES[order])
+    np.testing.assert_array_equal(found.labels, LABELS[order])
+    with pytest.raises(UserError, match="init=full: belongs to method=full"):
+        initialise(config("full"), request(ipc=2))
+
+
+@pytest.mark.parametrize("name", CHOOSING)
 def test_contract(name):
     """Class-major, right shapes, deterministic in the seed, real images where rows are given."""
     found = initialise(config(name), request())
@@ -41,7 +55,7 @@ def test_contract(name):
         assert not np.array_equal(found.images, other.images)
 
 
-@pytest.mark.parametrize("name", group_choices("init"))
+@pytest.mark.parametrize("name", CHOOSING)
 def test_a_whole_class_can_be_taken(name):
     found = initialise(config(name), request(ipc=6))
     if found.rows is not None:

@@ -134,12 +134,8 @@ def test_registry_round_trip(small_table, put, measured, tmp_path):
     kept = registry.find_entry(entries, "small", "mnist/ipc1/fixed", ())
     assert kept == entry
     assert (kept["mean"], kept["std"], kept["seeds"]) == (91.0, 1.0, [0, 1, 2])
-    assert (kept["method"], kept["ipc"], kept["preset"], kept["memory_mb"]) == (
-        "rfad",
-        1,
-        "cpu",
-        502,
-    )
+    assert (kept["method"], kept["ipc"], kept["preset"]) == ("rfad", 1, "cpu")
+    assert kept["memory_mb"] == 502
     assert registry.find_entry(entries, "small", "mnist/ipc10/fixed", ()) is None
     assert judge(found, reference_of(small_table, found.cell, kept), 0.5).status == "pass"
     assert reference_of(small_table, found.cell, None, ["steps=3"]) is None  # not the published one
@@ -156,9 +152,8 @@ def test_accuracy_at_shares_and_steps(tmp_path):
         (folder / "coreset" / "steps").mkdir(parents=True)
         (folder / "coreset" / "steps" / "000020.npz").write_bytes(b"x")
         lines = [{"step": 10 * i, "valid_accuracy": score} for i, score in enumerate(scores)]
-        lines += [
-            {"step": i, "steps_per_second": rate} for i, rate in ((3, 0.1), (5, 4), (7, 2), (9, 4))
-        ]
+        rates = {3: 0.1, 5: 4, 7: 2, 9: 4}
+        lines += [{"step": step, "steps_per_second": rate} for step, rate in rates.items()]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         result = {"dataset": "digits", "config": {"steps": 100}, "seconds": {"selection": 1.5}}
         return RunFiles(folder, result, tmp_path)

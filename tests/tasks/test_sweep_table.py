@@ -16,8 +16,8 @@ def run_folder(root, name: str, accuracies: list[float], losses=None):
     folder.mkdir(parents=True)
     losses = losses or [1 - a for a in accuracies]
     rows = [
-        {"step": 10 * i, "valid_accuracy": a, "valid_loss": l}
-        for i, (a, l) in enumerate(zip(accuracies, losses, strict=True))
+        {"step": 10 * i, "valid_accuracy": a, "valid_loss": loss}
+        for i, (a, loss) in enumerate(zip(accuracies, losses, strict=True))
     ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return folder

@@ -23,10 +23,11 @@ def main() -> None:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
 
 
-def task(composed: DictConfig) -> float:
+def task(composed: DictConfig) -> float | None:
     """One job of Hydra's: parse, then run.
 
-    Returns the validation accuracy, for sweepers: nothing is ever chosen by test accuracy.
+    Returns the validation accuracy, for sweepers: nothing is ever chosen by test accuracy. None
+    where there is none (method=full).
     """
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
@@ -53,7 +54,7 @@ def task(composed: DictConfig) -> float:
         except UserError:
             remove_if_unused(folder)
             raise
-    score = float(result["validation"]["accuracy"])
+    score = result["validation"]["accuracy"]
     if book is not None:
         book.write("done", score=score)
     return score

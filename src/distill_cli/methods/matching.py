@@ -183,7 +183,7 @@ def score_by_regression(setting: Setting, key: Array, images: Array, labels: Arr
     )
     return feature_validator(
         kernel, key, images, labels,
-        loss=LOSSES["mse"], reg=config.method.ridge, micro=setting.micro,
+        loss=LOSSES["mse"], reg=setting.reg, micro=setting.micro,
     )  # fmt: skip
 
 
