@@ -1,6 +1,7 @@
 """Tables as files: names, commands, selection, and every file that is shipped."""
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from distill_cli.config import parse
 from distill_cli.errors import UserError
 from distill_cli.report.published import figures, find
 from distill_cli.tables.reference import published_of
+from distill_cli.tables.show import shown_command
 from distill_cli.tables.spec import load_table, make_table, matches, select, table_names
 
 REPOSITORY = Path(__file__).parents[2]
@@ -57,12 +59,37 @@ def test_select_names_the_cells_of_the_table(small_table):
         ({"metrics": [{"kind": "accurracy"}]}, "did you mean accuracy?"),
         ({"metrics": [{"kind": "accuracy"}]}, "metrics.protocol: missing"),
         ({"columns": {}}, "columns: missing"),
+        ({"shares": [0, 1]}, "shares: needs the value steps"),
     ],
 )
 def test_wrong_files(change, message):
     with pytest.raises(UserError, match="table=small") as error:
         make_table("small", copy.deepcopy(TREE) | change)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("distill ipc={ipc} seed={seed}", "distill -m ipc=1 seed=0,1,2"),
+        ("distill-theory ipc={ipc}", "distill-theory ipc=1"),
+        (
+            "distill ipc={ipc} seed={seed} evaluation.dsa.seed={seed}",
+            "for seed in 0 1 2; do distill ipc=1 seed=$seed evaluation.dsa.seed=$seed; done",
+        ),
+    ],
+)
+def test_a_command_of_all_seeds_can_be_typed(command, shown):
+    table = make_table("small", copy.deepcopy(TREE) | {"command": command})
+    assert shown_command(table.cells[0], ()) == shown
+
+
+def test_a_file_of_the_users(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(json.dumps(TREE))
+    assert load_table(str(path)) == make_table("mine", copy.deepcopy(TREE))
+    with pytest.raises(UserError, match="no such file"):
+        load_table("other.yaml")
 
 
 def test_unknown_table_lists_the_known_ones():

@@ -100,15 +100,13 @@ def shown_command(cell: Cell, more: Sequence[str]) -> str:
     """The command of all seeds as it is typed, or why there is none."""
     if not cell.command:
         return f"none: {cell.not_runnable}"
-    if not cell.seeded:
+    if len(cell.seeds) == 1 or not cell.seeded:
         return cell.command_line(cell.seeds[0], more)
-    line = cell.command_line(cell.seeds[0], more)
-    if len(cell.seeds) == 1:
-        return line
-    seeds = ",".join(map(str, cell.seeds))
-    return line.replace(f"seed={cell.seeds[0]}", f"seed={seeds}").replace(
-        "distill ", "distill -m ", 1
-    )
+    if cell.sweeps:
+        line = cell.command_line(",".join(map(str, cell.seeds)), more)
+        return line.replace("distill ", "distill -m ", 1)
+    line = cell.command_line("SEED", more).replace("SEED", "$seed")  # after quoting
+    return f"for seed in {' '.join(map(str, cell.seeds))}; do {line}; done"
 
 
 def line(

@@ -11,6 +11,7 @@ import shlex
 import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -132,11 +133,11 @@ class Cell:
     def name(self) -> str:
         return f"{self.row}/{self.column}" if self.row else self.column
 
-    def argv(self, seed: int, more: Iterable[str] = ()) -> list[str]:
+    def argv(self, seed: int | str, more: Iterable[str] = ()) -> list[str]:
         """The words of the command for a seed; `more` overrides come last."""
         return [*shlex.split(fill(self.command, {"seed": seed}, self.name)), *more]
 
-    def command_line(self, seed: int, more: Iterable[str] = ()) -> str:
+    def command_line(self, seed: int | str, more: Iterable[str] = ()) -> str:
         """The command as it is typed."""
         return shlex.join(self.argv(seed, more))
 
@@ -144,6 +145,11 @@ class Cell:
     def seeded(self) -> bool:
         """Whether the command depends on the seed; otherwise it is one run with all of them."""
         return "{seed}" in self.command
+
+    @property
+    def sweeps(self) -> bool:
+        """Whether `distill -m ... seed=0,1` can run all seeds: `distill` that is given it once."""
+        return self.command.startswith("distill ") and self.command.count("{seed}") == 1
 
 
 @dataclass(frozen=True)
@@ -174,15 +180,21 @@ def table_names() -> list[str]:
 
 
 def load_table(name: str) -> Table:
-    """Read configs/table/<name>.yaml. UserError for an unknown name or a wrong file."""
-    if name not in table_names():
+    """Read configs/table/<name>.yaml, or a file of the user's where name ends with .yaml.
+
+    UserError for an unknown name or a wrong file.
+    """
+    own = name.endswith(".yaml")
+    if own and not Path(name).is_file():
+        raise UserError(f"table={name}: no such file")
+    if not own and name not in table_names():
         raise choice_error("table", name, table_names())
-    path = config_dir() / "table" / f"{name}.yaml"
+    path = Path(name) if own else config_dir() / "table" / f"{name}.yaml"
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
     except (OmegaConfBaseException, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    return make_table(name, tree)
+    return make_table(path.stem, tree)
 
 
 def make_table(name: str, tree: Any) -> Table:
@@ -228,8 +240,10 @@ def cell_of(spec: Spec, row: str, values: Mapping[str, Any], column_name: str) -
     # Values may themselves be templates (a protocol that depends on the method, for one).
     values = {k: fill(v, values, name) if isinstance(v, str) else v for k, v in values.items()}
     if spec.shares:
-        steps = int(values["steps"])
-        values["snapshots"] = ",".join(str(round(share * steps)) for share in spec.shares)
+        steps = str(values.get("steps"))
+        if not steps.isdigit():
+            raise UserError(f"{name}: shares: needs the value steps, a whole number, not {steps}")
+        values["snapshots"] = ",".join(str(round(share * int(steps))) for share in spec.shares)
     reasons = [why for pattern, why in spec.not_runnable.items() if matches(name, pattern)]
     not_runnable = reasons[0] if reasons else column.not_runnable
     command = "" if not_runnable else fill(column.command or spec.command, values, name)

@@ -146,7 +146,7 @@ class Runner:
             wrong = [run for run in runs if run.state == "invalid"]
             self.failures += [(f"{cell.name} seed {run.seed}", run.reason) for run in wrong]
             rest = [run for run in runs if run not in ready and run not in wrong]
-            if self.settings.launcher and cell.argv(0)[0] == "distill":
+            if self.settings.launcher and cell.sweeps:
                 if rest:
                     waiting.append(Work(cell, tuple(run.seed for run in rest), None))
             else:
@@ -194,7 +194,7 @@ class Runner:
         runs = [self.find(work.cell, seed) for seed in work.seeds]
         open_seeds = [run.seed for run in runs if run.state in GO_ON]
         if open_seeds and work.child is None:
-            if self.settings.launcher:
+            if self.settings.launcher and work.cell.sweeps:
                 return self.sweep_command(work.cell, open_seeds)
             argv = work.cell.argv(open_seeds[0], self.settings.more)
             if argv[0] != "distill":
