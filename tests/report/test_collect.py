@@ -9,6 +9,7 @@ import pytest
 
 from distill_cli.errors import UserError
 from distill_cli.report.collect import collect
+from distill_cli.tables.runs import unusable
 from distill_cli.version import __version__
 from run_folders import change, make_runs
 
@@ -54,6 +55,15 @@ def test_what_is_no_finished_run_is_named(runs: Path, break_it, reason: str) -> 
     assert len(found.runs) == 4
     assert [s.folder for s in found.skipped] == [run.resolve()]
     assert reason in found.skipped[0].reason
+
+
+def test_results_of_the_theory_and_the_applications_are_left_out(runs: Path) -> None:
+    other = runs / "theory" / "abcd"
+    other.mkdir(parents=True)
+    (other / "result.json").write_text('{"command": "distill-theory d=20"}')
+    found = collect([runs])
+    assert len(found.runs) == 5 and found.skipped == ()
+    assert unusable(runs) == []
 
 
 ASKED = {"evaluation": {"protocols": {"krr_ntk": {}}}}

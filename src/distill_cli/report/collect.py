@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json
 from distill_cli.errors import UserError
-from distill_cli.report.results import evaluations, number, read_metrics, section
+from distill_cli.report.results import evaluations, number, of_another_task, read_metrics, section
 from distill_cli.version import __version__
 
 SCHEMA = 1
@@ -73,6 +73,8 @@ def collect(folders: Iterable[str | Path]) -> Collection:
             raise UserError(f"{folder}: no such folder; give folders that hold runs")
         places |= dict.fromkeys(candidates(Path(folder)))
     for place in places:
+        if of_another_task(read_json(place / "result.json")):
+            continue  # it has a page of its own
         try:
             run = read_run(place)
             if run.name in seen:

@@ -28,6 +28,12 @@ def read_result(folder: str | Path) -> dict[str, Any]:
     return result
 
 
+def of_another_task(result: object) -> bool:
+    """Whether a result is one of distill-theory or distill-apply: ours, but no distilled set's."""
+    command = result.get("command") if isinstance(result, dict) else None
+    return str(command).startswith(("distill-theory ", "distill-apply "))
+
+
 def read_metrics(folder: str | Path) -> list[dict[str, float]]:
     """Lines of metrics.jsonl merged by step, in the order of steps; numbers only.
 

@@ -14,7 +14,7 @@ from typing import Any
 from distill_cli.config import config_dir
 from distill_cli.core.files import read_json
 from distill_cli.errors import UserError
-from distill_cli.report.results import evaluations, section
+from distill_cli.report.results import evaluations, of_another_task, section
 from distill_cli.tables.metrics import MetricSpec, RunFiles, chosen_row, snapshot, value_of
 from distill_cli.tables.spec import Cell
 from distill_cli.version import __version__
@@ -185,6 +185,8 @@ def unusable(out: Path) -> list[tuple[Path, str]]:
             found.append((folder, "running"))
         elif not result.is_file():
             continue  # stopped before it had a result: `run` goes on with it
+        elif of_another_task(content):
+            continue
         elif not isinstance(content, dict):
             found.append((folder, "broken: result.json is not a JSON object"))
         elif not {"digest", "method", "dataset", "evaluations"} <= content.keys():
