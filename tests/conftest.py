@@ -1,11 +1,22 @@
 """Shared fixtures: strict numerics, real data where they are, commands run in this process."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import jax
 import pytest
 
+# Compiled programs are shared by workers and by the processes that tests start: half the time of
+# tests that start commands.
+COMPILED = None
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    COMPILED = tempfile.mkdtemp(prefix="distill-xla-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = COMPILED
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.3"
+    jax.config.update("jax_compilation_cache_dir", COMPILED)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -33,6 +44,12 @@ def oracle_coreset() -> Path:
         if place and (Path(place) / "rfad_cifar10_ipc1.npz").is_file():
             return Path(place) / "rfad_cifar10_ipc1.npz"
     pytest.skip("released coreset not found: set DISTILL_TEST_ORACLES to its folder")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The process that made the folder of compiled programs removes it."""
+    if COMPILED is not None:
+        shutil.rmtree(COMPILED, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -106,7 +106,7 @@ def _cached_split(config: DatasetConfig, folder: Path, split: str) -> Arrays:
 def _read_split(config: DatasetConfig, folder: Path, split: str) -> Arrays:
     import tensorflow_datasets as tfds
 
-    logging.getLogger("absl").setLevel(logging.ERROR)  # TFDS advises OpenCV on every run
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # TFDS advises OpenCV on every run
     where = f"dataset {config.name}: split {split!r} of {folder}"
     try:
         builder: Any = tfds.builder_from_directory(folder)

@@ -40,7 +40,7 @@ class Checkpoints:
     def __init__(self, folder: Path, identity: Identity, keep: int) -> None:
         import orbax.checkpoint as ocp  # slow import, only where needed
 
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # what it logs, it raises
         self._ocp = ocp
         self.folder = folder.absolute()
         self.identity = identity
