@@ -23,8 +23,8 @@ def configure_jax(kernel: str = "") -> None:
 
     kernel: name of the run's kernel. For the exact ones every core is a device of its own, among
     which their matrices are shared out (kernels/exact_kernel.py); a process whose devices are
-    already chosen keeps them. Compiled programs are kept in the cache folder: other seeds and resumed
-    runs start in a fraction of the time. JAX_ENABLE_COMPILATION_CACHE=false turns that off.
+    already chosen keeps them. Compiled programs are kept in the cache folder: other seeds and
+    resumed runs start sooner. JAX_ENABLE_COMPILATION_CACHE=false turns that off.
     """
     import jax
 
