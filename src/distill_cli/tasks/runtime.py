@@ -29,7 +29,7 @@ def configure_jax(kernel: str = "") -> None:
     import jax
 
     jax.config.update("jax_enable_x64", True)
-    if jax.config.jax_compilation_cache_dir is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         folder = cache_dir() / "compiled" / processor()
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
