@@ -7,6 +7,7 @@ python scripts/record_result.py RUN_FOLDER ["what else the machine was doing"]
 import json
 import os
 import platform
+import shlex
 import sys
 from datetime import date
 from pathlib import Path
@@ -23,6 +24,9 @@ def main(folder: str, note: str = "") -> Path:
     result = json.loads((Path(folder) / "result.json").read_text())
     record = {"date": date.today().isoformat(), "hardware": hardware(), "note": note}
     record |= {key: result[key] for key in KEPT if key in result}
+    record["command"] = shlex.join(
+        word for word in shlex.split(record["command"]) if not word.startswith(("out=", "progress="))
+    )
     for key in ("out", "checkpoint", "progress"):
         record["config"].pop(key, None)
     for key in ("data_dir", "path"):
