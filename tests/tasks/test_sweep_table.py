@@ -65,6 +65,12 @@ def test_table_of_a_sweep_with_a_failure(tmp_path, capsys):
     assert sweep.journal(0, "x", tmp_path) is None  # the variable is gone
 
 
+def test_the_flag_may_stand_between_overrides(command, tmp_path):
+    done = command("distill", f"out={tmp_path}", "-m", "steps=-1,-2", "progress=none")
+    assert done.code == 2
+    assert "2 of 2 jobs failed:" in done.out and "usage:" not in done.err
+
+
 def test_no_sweep_no_table(tmp_path, capsys):
     with sweep.sweep(["seed=0", f"out={tmp_path}"]):
         assert sweep.journal(0, "x", tmp_path) is None

@@ -19,6 +19,8 @@ def main() -> None:
     import hydra
 
     register_resolvers()
+    # Hydra's parser refuses overrides on both sides of a flag.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     with exit_codes("config"), sweep(sys.argv[1:]):
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
 
