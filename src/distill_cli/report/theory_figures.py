@@ -142,7 +142,11 @@ def slope_figure(fits: Sequence[Mapping[str, Any]]) -> bytes:
 
 def plain_ticks(axis: Any, values: Sequence[float] | np.ndarray) -> None:
     """Ticks at these values alone, written as plain numbers."""
-    axis.set_ticks(list(values), labels=[f"{v:g}" for v in values])
+    kept: list[float] = []
+    for value in map(float, values):  # labels that would overlap are left out
+        if not kept or abs(value) >= 1.2 * abs(kept[-1]):
+            kept.append(value)
+    axis.set_ticks(kept, labels=[f"{v:g}" for v in kept])
     axis.set_ticks([], minor=True)
 
 

@@ -18,7 +18,7 @@ COLUMNS = {
 }  # fmt: skip
 VARIED = (
     "d", "r", "link", "L", "n", "variant", "m1", "m2", "control", "bias", "row_norm", "start",
-    "label_start", "precision_d1", "precision_labels", "lam2", "readout_steps", "subset",
+    "label_start", "pairs", "precision_d1", "precision_labels", "lam2", "readout_steps", "subset",
 )  # fmt: skip
 
 

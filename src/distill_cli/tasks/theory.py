@@ -118,7 +118,9 @@ def run_study(name: str, out: Path, slow: bool, say: Say, memory: Memory | None 
                     stop.exit_code,
                 )
             result = run(config, out, memory)
-            summaries.append(result["summary"] | {"digest": result["digest"]})
+            # Not result["summary"]: an earlier version may have written fewer keys.
+            summary = study.summary(config, result["rows"])
+            summaries.append(summary | {"digest": result["digest"]})
             if found.alignment:
                 summaries[-1]["alignment"] = alignment(config, Path(result["folder"]))
             spent += result["seconds"]

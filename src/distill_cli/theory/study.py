@@ -18,7 +18,7 @@ LISTS = ("seed", "measure")  # keys whose values are lists in themselves
 # What tells the cells of a study apart; the rest of a summary are metrics.
 KEYS = (
     "d", "r", "link", "L", "n", "variant", "m1", "m2", "control", "bias", "row_norm", "start",
-    "label_start", "precision_d1", "precision_labels", "lam2", "readout_steps", "subset",
+    "label_start", "pairs", "precision_d1", "precision_labels", "lam2", "readout_steps", "subset",
 )  # fmt: skip
 Cell = dict[str, Any]
 
