@@ -25,7 +25,9 @@ def main(folder: str, note: str = "") -> Path:
     record = {"date": date.today().isoformat(), "hardware": hardware(), "note": note}
     record |= {key: result[key] for key in KEPT if key in result}
     record["command"] = shlex.join(
-        word for word in shlex.split(record["command"]) if not word.startswith(("out=", "progress="))
+        word
+        for word in shlex.split(record["command"])
+        if not word.startswith(("out=", "progress="))
     )
     for key in ("out", "checkpoint", "progress"):
         record["config"].pop(key, None)

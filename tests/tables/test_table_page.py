@@ -4,15 +4,19 @@ import csv
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from distill_cli.errors import UserError
 from distill_cli.tables.measured import measure_table
 from distill_cli.tables.readme import update
+from distill_cli.tables.registry import default_path, load
 from distill_cli.tables.render import FORMATS, write
 from distill_cli.tables.runs import seed_run
 from distill_cli.tables.show import page
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -108,3 +112,9 @@ def test_readme_between_markers(tmp_path):
     path.write_text("nothing")
     with pytest.raises(UserError, match="has no markers"):
         update(path, [entry], write_it=True)
+
+
+def test_the_readme_shows_the_registry():
+    """`distill-table readme README.md` would change nothing."""
+    changed, names = update(REPOSITORY / "README.md", load(default_path()), write_it=False)
+    assert not changed and names == ["cpu_small"]
