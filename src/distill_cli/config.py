@@ -195,8 +195,8 @@ class Config:
 
     def __post_init__(self) -> None:
         at_least("ipc", self.ipc, 0 if self.init.name == "full" else 1)
-        at_least("seed", self.seed, 0)
-        at_least("steps", self.steps, 0)
+        within("seed", self.seed, 0, 2**32 - 1)
+        within("steps", self.steps, 0, 10**9)
         for index, step in enumerate(self.snapshots):
             at_least(f"snapshots[{index}]", step, 0)
             if step > self.steps:
@@ -264,8 +264,18 @@ def parse_evaluation(tree: dict[str, Any]) -> EvaluationConfig:
     order = [name for name in tree if name in protocols]
     given = {key: tree[key] for key in common & tree.keys()}
     settings = build(EvaluationConfig, given, "evaluation.")
+    if settings.architecture is not None and not any(map(trains_networks, protocols.values())):
+        raise UserError(
+            f"evaluation.architecture={','.join(settings.architecture)}: no protocol of "
+            f"evaluation=[{','.join(order)}] trains networks by name"
+        )
     ordered = {name: with_common(protocols[name], settings) for name in order}
     return dataclasses.replace(settings, protocols=ordered)
+
+
+def trains_networks(protocol: Any) -> bool:
+    """Whether a protocol's networks can be chosen."""
+    return any(f.name == "architectures" for f in dataclasses.fields(protocol))
 
 
 def with_common(protocol: Any, settings: EvaluationConfig) -> Any:

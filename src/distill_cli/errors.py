@@ -12,6 +12,8 @@ def choice_error(key: str, value: object, allowed: Iterable[object]) -> UserErro
     import difflib
 
     names = sorted(str(name) for name in allowed)
+    if not names:
+        return UserError(f"{key}={value}: unknown, or its package is not installed")
     near = difflib.get_close_matches(str(value), names, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
     return UserError(f"{key}={value}: unknown{hint}; choose one of {', '.join(names)}")

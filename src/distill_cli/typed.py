@@ -54,5 +54,5 @@ def convert(hint: Any, value: Any, key: str) -> Any:
         return float(value)
     if hint is int and number and float(value).is_integer():
         return int(value)
-    wanted = getattr(hint, "__name__", str(hint))
+    wanted = "list" if origin in (tuple, list) else getattr(hint, "__name__", str(hint))
     raise UserError(f"{key}={value}: wrong type; must be {wanted}, found {type(value).__name__}")

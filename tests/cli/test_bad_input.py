@@ -23,7 +23,7 @@ CASES = {
     "added key": (["+batch.sizes=3"], "batch.sizes"),
     "labels": (["labels=soft"], "choose one of fixed, learned"),
     "loss": (["loss=hinge"], "choose one of mse, platt"),
-    "steps": (["steps=-1"], "steps=-1: must be at least 0"),
+    "steps": (["steps=-1"], "steps=-1: must lie in [0, 1000000000]"),
     "seed": (["seed=-3"], "seed=-3"),
     "networks": (["kernel.networks=0"], "kernel.networks=0: must be at least 1"),
     "width": (["architecture.width=0"], "architecture.width=0"),
@@ -40,6 +40,10 @@ CASES = {
     "no data": (["dataset=mnist", "dataset.data_dir=nowhere"], "nowhere"),
     "no path": (["dataset=npz"], "dataset.path"),
     "folder": (["dataset=folder", "dataset.path=nowhere"], "nowhere"),
+    "validation images": (["validation.per_class=999"], "validation.per_class=999: class"),
+    "no trials": (["search=optuna"], "search=optuna: needs -m"),
+    "no key": (["=5"], "must be a string"),
+    "launcher": (["hydra/launcher=foo"], "hydra/launcher=foo: unknown, or its package"),
     "out": (["out=/dev/null/x"], "/dev/null"),
 }
 

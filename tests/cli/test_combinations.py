@@ -27,6 +27,13 @@ from distill_cli.errors import UserError
         ("ipc=0", "ipc=0: must be at least 1"),
         ("evaluation.epochs=0", "evaluation.epochs=0: must be at least 1"),
         ("method.ridge=inf", "method.ridge=inf: must be finite"),
+        ("seed=4294967296", "seed=4294967296: must lie in [0, 4294967295]"),
+        ("steps=1e30", "must lie in [0, 1000000000]"),
+        ("snapshots=5", "snapshots=5: wrong type; must be list, found int"),
+        (
+            "evaluation=[krr_nngp] evaluation.architecture=[vgg11]",
+            "evaluation.architecture=vgg11: no protocol of evaluation=[krr_nngp] trains networks",
+        ),
         ("architecture=myrtle", "architecture.depth=2: myrtle has 5, 7 or 10"),
     ],
 )

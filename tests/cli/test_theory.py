@@ -17,7 +17,7 @@ BAD = {
     "link": (["link=quda"], "link=quda: unknown (did you mean quad?)"),
     "link file": (["link=none.py:f"], "link=none.py:f: no such file"),
     "odd pairs": (["m1=3"], "m1=3: must be even with pairs=antithetic"),
-    "seed": (["seed=-1"], "seed=[-1]: must be one or more different numbers >= 0"),
+    "seed": (["seed=-1"], "seed=-1: must lie in [0, 4294967295]"),
     "twice": (["seed=[1,1]"], "seed=[1, 1]"),
     "batch": (["batch=5000"], "batch=5000: must be at most pool=4096"),
     "variant": (["variant=two_step"], "choose one of multi_step, one_step"),

@@ -45,7 +45,7 @@ def test_disjoint_rule_leaves_four_fifths_to_training():
 
 
 @pytest.mark.parametrize(
-    ("per_class", "disjoint"), [(0, False), (-1, True), (5, True), (None, True)]
+    ("per_class", "disjoint"), [(0, False), (-1, True), (2, False), (5, True), (None, True)]
 )
 def test_impossible_requests_are_refused(per_class: int | None, disjoint: bool):
     with pytest.raises(UserError, match="per_class"):

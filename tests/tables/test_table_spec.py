@@ -59,6 +59,7 @@ def test_select_names_the_cells_of_the_table(small_table):
         ({"metrics": [{"kind": "accurracy"}]}, "did you mean accuracy?"),
         ({"metrics": [{"kind": "accuracy"}]}, "metrics.protocol: missing"),
         ({"columns": {}}, "columns: missing"),
+        ({"metrics": [{"kind": "accuracy", "protocol": "krr"}]}, "did you mean krr_n"),
         ({"shares": [0, 1]}, "shares: needs the value steps"),
     ],
 )
@@ -90,6 +91,10 @@ def test_a_file_of_the_users(tmp_path):
     assert load_table(str(path)) == make_table("mine", copy.deepcopy(TREE))
     with pytest.raises(UserError, match="no such file"):
         load_table("other.yaml")
+    for wrong in ("title: [", "- a\n- b\n", "title: ${nope}"):
+        path.write_text(wrong)
+        with pytest.raises(UserError, match=r"mine\.yaml: (cannot be read|must be a mapping)"):
+            load_table(str(path))
 
 
 def test_unknown_table_lists_the_known_ones():

@@ -57,7 +57,7 @@ def run_folder(composed: DictConfig) -> tuple[str, Path]:
 
 def known_keys(config_name: str, key: str) -> list[str]:
     """Keys beside `key` in a default configuration, for suggestions."""
-    given = ["coreset.path=any"] if config_name == "evaluate" else []
+    given = ["coreset.path=any"] if config_name in ("evaluate", "theory_subspace") else []
     tree: Any = plain(compose(config_name, given))
     prefix = ""
     for part in key.split(".")[:-1]:

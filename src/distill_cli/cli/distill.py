@@ -47,6 +47,8 @@ def task(composed: DictConfig) -> float | None:
         try:
             with recorded(book):
                 config = parse(composed)
+                if hydra_config.runtime.choices.get("search", "none") != "none" and not several:
+                    raise UserError("search=optuna: needs -m, which makes trials")
                 from distill_cli.tasks.distill import Job, run
 
                 result = run(Job(config, digest(plain(composed)), folder, command))

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Iterator
 
 from hydra.errors import HydraException
@@ -37,6 +38,8 @@ def one_line(error: BaseException, config_name: str = "config") -> str:
         )
     if "override_grammar" in text:
         argument = text.split("\n")[0].partition(": ")[2] or text.splitlines()[0]
+        if word := re.search(r"parsing override '([^'=]*)'", text):
+            return f"{word.group(1)}: not understood; options are key=value"
         return f"{argument}: cannot be read; put the value in quotes inside quotes: \"key='value'\""
     choice = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text)
     if choice:
@@ -69,6 +72,10 @@ def exit_codes(config_name: str) -> Iterator[None]:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
+    except ValueError as error:
+        if not of_configuration(error):
+            raise
+        leave(" ".join(str(error).split()), 2)
     except (HydraException, OmegaConfBaseException, KeyboardInterrupt, *MENDABLE) as error:
         found = message_and_code(error, config_name)
         if found is None:
@@ -76,6 +83,13 @@ def exit_codes(config_name: str) -> Iterator[None]:
         if getattr(error, "reported", False):  # a sweep's job said it already
             sys.exit(found[1])
         leave(*found)
+
+
+def of_configuration(error: BaseException) -> bool:
+    """Whether Hydra, a plugin or Optuna raised it: they refuse typed values with plain errors."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    module = str(frames[-1].f_globals.get("__name__")) if frames else ""
+    return module.partition(".")[0] in ("hydra", "hydra_plugins", "optuna", "omegaconf")
 
 
 MENDABLE = (UserError, RunStopped, StorageError, OSError)

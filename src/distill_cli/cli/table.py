@@ -149,6 +149,8 @@ def show(options: Any) -> int:
     """The table in a format, on standard output or in a file; or drawn."""
     if options.format not in FORMATS:
         raise choice_error("format", options.format, FORMATS)
+    if options.save is not None and options.save.is_dir():
+        raise UserError(f"save={options.save}: is a folder; give a file")
     table, found = measured(options)
     passed_over = [f"{folder} ({reason})" for folder, reason in unusable(options.out)]
     text = write(page(table, found, options.more, passed_over), options.format)

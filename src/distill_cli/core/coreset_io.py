@@ -186,23 +186,23 @@ def require(file: Path, format: str, arrays: dict[str, np.ndarray], keys: Sequen
         )
 
 
-def read_arrays(file: Path) -> dict[str, np.ndarray]:
-    """All arrays of an npz; object arrays and other files are refused."""
+def read_arrays(file: Path, key: str = "coreset") -> dict[str, np.ndarray]:
+    """All arrays of an npz; object arrays and other files are refused. key: how it was given."""
     try:
         with np.load(file, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(
-                    f"coreset={file}: a single array; an npz with named arrays is needed"
-                )
-            return {key: archive[key] for key in archive.files}
+                raise UserError(f"{key}={file}: a single array; an npz with named arrays is needed")
+            return {name: archive[name] for name in archive.files}
     except ValueError as error:
+        if not zipfile.is_zipfile(file):
+            raise UserError(f"{key}={file}: not an npz file") from error
         if "pickle" in str(error).lower() or "Object arrays" in str(error):
             raise UserError(
-                f"coreset={file}: holds pickled objects, which are never loaded"
+                f"{key}={file}: holds pickled objects, which are never loaded"
             ) from error
-        raise UserError(f"coreset={file}: unreadable ({error})") from error
+        raise UserError(f"{key}={file}: unreadable ({error})") from error
     except (OSError, EOFError, zipfile.BadZipFile, KeyError) as error:
-        raise UserError(f"coreset={file}: not a readable npz file ({error})") from error
+        raise UserError(f"{key}={file}: not a readable npz file ({error})") from error
 
 
 def scalar(file: Path, arrays: dict[str, np.ndarray], key: str, default: Any) -> Any:

@@ -23,20 +23,21 @@ def validation_indices(
 
     per_class None is RFAD's rule, 500 with 10 classes and 100 otherwise, but no more than the class
     holds, and with disjoint no more than a fifth of it (at least 1).
-    Raises UserError where per_class is not positive or would leave a class without images.
+    Raises UserError where per_class is not positive, more than a class holds, or (disjoint) all of
+    it.
     """
     if per_class is not None and per_class < 1:
         raise UserError(
-            f"validation per_class={per_class}: must be at least 1, or null for the rule"
+            f"validation.per_class={per_class}: must be at least 1, or null for the rule"
         )
     rng = np.random.RandomState(seed)
     chosen: list[np.ndarray] = []
     for label in range(classes):
         members = np.flatnonzero(labels == label)
         count = per_class or _rule(classes, len(members), disjoint)
-        if not len(members) or (disjoint and count >= len(members)):
+        if not len(members) or count > len(members) - disjoint:
             raise UserError(
-                f"validation per_class={count}: class {label} has only {len(members)} images"
+                f"validation.per_class={count}: class {label} has only {len(members)} images"
             )
         chosen.append(rng.choice(members, size=count, replace=not disjoint))
     valid = np.concatenate(chosen)

@@ -73,7 +73,7 @@ def collect(folders: Iterable[str | Path]) -> Collection:
             raise UserError(f"{folder}: no such folder; give folders that hold runs")
         places |= dict.fromkeys(candidates(Path(folder)))
     for place in places:
-        if of_another_task(read_json(place / "result.json")):
+        if of_another_task(read_json(place / "result.json")) or (place / "subspace.json").is_file():
             continue  # it has a page of its own
         try:
             run = read_run(place)
@@ -136,6 +136,9 @@ def check_ours(name: str, result: Mapping[str, Any]) -> None:
         raise NotARun(f"foreign: {name} without {', '.join(missing)}")
     if result["schema"] != SCHEMA:
         raise NotARun(f"schema {result['schema']}: distill_cli {__version__} reads {SCHEMA}")
+    wrong = [key for key in ("config", "seconds") if not isinstance(result.get(key, {}), dict)]
+    if wrong:
+        raise NotARun(f"broken: {wrong[0]} of {name} is no object")
     rows = evaluations(result)
     if not isinstance(result["evaluations"], list) or len(rows) != len(result["evaluations"]):
         raise NotARun(f"broken: evaluations of {name} are no list of objects")

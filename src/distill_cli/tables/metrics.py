@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_cli.config import within
+from distill_cli.config import group_choices, within
 from distill_cli.core.files import read_json
 from distill_cli.errors import UserError, choice_error
 from distill_cli.naming import coreset_label
@@ -53,6 +53,8 @@ class MetricSpec:
             raise choice_error("metrics.kind", self.kind, KINDS)
         within("metrics.share", self.share, 0, 1)
         needs = {"steps_to": "reference", "value": "key"} | dict.fromkeys(PERCENT, "protocol")
+        if self.protocol and self.protocol not in group_choices("evaluation"):
+            raise choice_error("metrics.protocol", self.protocol, group_choices("evaluation"))
         if self.kind in needs and not getattr(self, needs[self.kind]):
             raise UserError(f"metrics.{needs[self.kind]}: missing; kind={self.kind} needs it")
 

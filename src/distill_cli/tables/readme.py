@@ -14,7 +14,7 @@ from distill_cli.errors import UserError
 from distill_cli.report.words import NONE, duration
 from distill_cli.tables.registry import Entry
 
-MARKED = re.compile(r"(<!-- results:(\w+) -->\n).*?(<!-- end of results -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- results:([^\n]+?) -->\n).*?(<!-- end of results -->)", re.DOTALL)
 
 
 def update(path: Path, entries: Sequence[Entry], write_it: bool) -> tuple[bool, list[str]]:

@@ -36,13 +36,23 @@ def load(path: Path) -> list[Entry]:
     tree = read_json(path)
     entries = tree.get("entries") if isinstance(tree, dict) else None
     whole = isinstance(entries, list) and all(
-        isinstance(e, dict) and e.keys() >= KEYS for e in entries
+        isinstance(e, dict) and e.keys() >= KEYS and numbers(e) for e in entries
     )
     if not whole or not isinstance(entries, list):
         raise UserError(
             f"expected={path}: not a registry; it must hold entries with {', '.join(sorted(KEYS))}"
         )
     return entries
+
+
+def numbers(entry: Entry) -> bool:
+    """Whether mean, std, n and seeds are what verdicts compute with."""
+    return (
+        isinstance(entry["mean"], int | float)
+        and isinstance(entry["std"], int | float | None)
+        and isinstance(entry["n"], int)
+        and isinstance(entry["seeds"], list)
+    )
 
 
 def find_entry(

@@ -16,6 +16,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from distill_cli.config import config_dir, group_choices
 from distill_cli.errors import UserError, choice_error
@@ -192,8 +193,10 @@ def load_table(name: str) -> Table:
     path = Path(name) if own else config_dir() / "table" / f"{name}.yaml"
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OmegaConfBaseException, ValueError) as error:
+    except (OmegaConfBaseException, ValueError, YAMLError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: must be a mapping of keys to values")
     return make_table(path.stem, tree)
 
 

@@ -119,7 +119,7 @@ def load(path: str | Path) -> Artefact:
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"artefact={path}: no such file")
-    arrays = read_arrays(file)
+    arrays = read_arrays(file, "artefact")
     missing = [key for key in ("d1_inputs", "alpha", "beta", "meta") if key not in arrays]
     if missing:
         raise UserError(

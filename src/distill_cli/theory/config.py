@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from distill_cli.config import at_least
+from distill_cli.config import at_least, within
 from distill_cli.errors import UserError, choice_error
 
 LINKS = ("quad", "saddle", "mix", "cubic")
+MOST_LABELS = 20_000
 MEASURES = ("d2", "new_init", "equal_memory")
 Precision = Literal["float32", "float16", "int8"]
 
@@ -89,8 +90,12 @@ class CellConfig:
             if not getattr(self, key) > 0:
                 raise UserError(f"{key}={getattr(self, key)}: must be above 0")
         at_least("noise", self.noise, 0)
-        if not self.seed or min(self.seed) < 0 or len(set(self.seed)) < len(self.seed):
-            raise UserError(f"seed={list(self.seed)}: must be one or more different numbers >= 0")
+        for seed in self.seed:
+            within("seed", seed, 0, 2**32 - 1)
+        if len(set(self.seed)) < max(1, len(self.seed)):
+            raise UserError(f"seed={list(self.seed)}: must be one or more different numbers")
+        if self.labels > MOST_LABELS:
+            raise UserError(f"m2={self.labels}: must be at most {MOST_LABELS}, an m2 x m2 solve")
         for name in self.measure:
             if name not in MEASURES:
                 raise choice_error("measure", name, MEASURES)
