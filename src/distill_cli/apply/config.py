@@ -34,8 +34,10 @@ class ExplainConfig:
     table: int | None = 1000
 
     def __post_init__(self) -> None:
-        for key in ("draws", "networks", "shown", "top", "nearest"):
+        for key in ("draws", "networks", "shown"):
             at_least(f"apply.{key}", getattr(self, key), 1)
+        for key in ("top", "nearest"):  # side by side in a picture
+            within(f"apply.{key}", getattr(self, key), 1, 20)
         for key in ("train_images", "table"):
             if getattr(self, key) is not None:
                 at_least(f"apply.{key}", getattr(self, key), 1)
@@ -100,7 +102,7 @@ class MembershipConfig:
             check_list(key, getattr(self, key))
         for key in ("chunk", "students", "width", "batch", "bootstrap"):
             at_least(f"apply.{key}", getattr(self, key), 1)
-        at_least("apply.folds", self.folds, 2)
+        within("apply.folds", self.folds, 2, 20)
         for index, chunk in enumerate(self.chunks):
             at_least(f"apply.chunks[{index}]", chunk, 0)
         for index, length in enumerate(self.lengths):

@@ -10,6 +10,8 @@ from distill_cli.apply import membership
 from distill_cli.apply.membership import Outputs
 from distill_cli.apply.plots import Curve, curves
 from distill_cli.apply.students import outputs, recipe_of, student
+from distill_cli.augment import frepo as operations
+from distill_cli.augment import strategy
 from distill_cli.core.coreset_io import load_coreset
 from distill_cli.core.keys import named_key
 from distill_cli.core.types import Coreset, one_hot_centred
@@ -50,6 +52,8 @@ ARMS = {
 def run(application: Application) -> Row:
     """Distil every chunk, train students of every arm and length, attack them."""
     settings, config = application.settings, application.config
+    if settings.augmentation != "auto":
+        strategy.parse(settings.augmentation, operations.OPERATIONS, "apply.augmentation")
     jobs = {chunk: job_of(application, chunk) for chunk in settings.chunks}
     done = finished(application)
     if done is not None:
