@@ -41,7 +41,6 @@ CASES = {
     "no path": (["dataset=npz"], "dataset.path"),
     "folder": (["dataset=folder", "dataset.path=nowhere"], "nowhere"),
     "validation images": (["validation.per_class=999"], "validation.per_class=999: class"),
-    "no trials": (["search=optuna"], "search=optuna: needs -m"),
     "no key": (["=5"], "must be a string"),
     "launcher": (["hydra/launcher=foo"], "hydra/launcher=foo: unknown, or its package"),
     "out": (["out=/dev/null/x"], "/dev/null"),
@@ -59,6 +58,12 @@ def test_distill(command, tmp_path, name):
     assert "step" not in done.out
     assert not list((tmp_path / "outputs").rglob("result.json"))
     assert not list((tmp_path / "outputs").rglob("*.yaml"))
+
+
+def test_a_search_without_trials(command):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
+    done = command("distill", "search=optuna")
+    assert done.code == 2 and done.err == "error: search=optuna: needs -m, which makes trials\n"
 
 
 def test_rfad_refuses_whitened_corruption(command, tmp_path):
