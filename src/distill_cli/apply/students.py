@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from distill_cli.arch.network import in_micro_batches
 from distill_cli.augment import dc as crops
 from distill_cli.augment import dsa as families
 from distill_cli.evaluation import dc, frepo
@@ -59,12 +60,7 @@ def outputs(
 ) -> Float[np.ndarray, "n class"]:
     """Logits in float32, in micro-batches of one size."""
     size = min(len(images), micro_batch(net, tuple(images.shape[1:])))
-    found = []
-    for at in range(0, len(images), size):
-        part = np.asarray(images[at : at + size], np.float32)
-        padded = np.pad(part, ((0, size - len(part)), (0, 0), (0, 0), (0, 0)))
-        found.append(np.asarray(_apply(net, variables, padded))[: len(part)])
-    return np.concatenate(found)
+    return in_micro_batches(lambda part: _apply(net, variables, part), images, size)
 
 
 @partial(jax.jit, static_argnums=0)

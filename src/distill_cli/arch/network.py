@@ -1,5 +1,6 @@
 """The trainable Flax network of an architecture description, in standard parametrisation."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -113,12 +114,21 @@ def predict(
 ) -> Float[np.ndarray, "n class"]:
     """Outputs of the network for host images, float32, computed in micro-batches."""
     micro = min(len(images), micro_batch(net.architecture, images.shape[1:]))
+    return in_micro_batches(lambda part: _apply(net, params, part), images, micro)
+
+
+def in_micro_batches(
+    function: Callable[[Any], Array],
+    images: Float[np.ndarray, "n height width channel"],
+    micro: int,
+) -> Float[np.ndarray, "n class"]:
+    """function's rows for host images, `micro` of them at a time in float32."""
     outputs = []
     for first in range(0, len(images), micro):
         part = np.asarray(images[first : first + micro], np.float32)
         # The last one is filled up: one shape, one compilation.
         padded = np.pad(part, ((0, micro - len(part)), (0, 0), (0, 0), (0, 0)))
-        outputs.append(np.asarray(_apply(net, params, padded))[: len(part)])
+        outputs.append(np.asarray(function(padded))[: len(part)])
     return np.concatenate(outputs)
 
 

@@ -57,6 +57,10 @@ class NotARun(Exception):
     """Why a folder is passed over."""
 
 
+class OfAnotherTask(NotARun):
+    """A result of distill-theory or distill-apply."""
+
+
 def collect(folders: Iterable[str | Path]) -> Collection:
     """All finished runs in the folders, each once, and what was passed over.
 
@@ -73,12 +77,14 @@ def collect(folders: Iterable[str | Path]) -> Collection:
             raise UserError(f"{folder}: no such folder; give folders that hold runs")
         places |= dict.fromkeys(candidates(Path(folder)))
     for place in places:
-        if of_another_task(read_json(place / "result.json")) or (place / "subspace.json").is_file():
-            continue  # it has a page of its own
+        if (place / "subspace.json").is_file():
+            continue  # of distill-theory, as below
         try:
             run = read_run(place)
             if run.name in seen:
                 raise NotARun(f"the same run (settings and seed) as {seen[run.name]}")
+        except OfAnotherTask:
+            continue  # it has a page of its own
         except NotARun as reason:
             skipped.append(Skipped(place, str(reason)))
             continue
@@ -119,6 +125,8 @@ def read_run(place: Path) -> Run:
     result = read_json(file)
     if not isinstance(result, dict):
         raise NotARun(f"broken: {file.name} is not a JSON object")
+    if of_another_task(result):
+        raise OfAnotherTask
     check_ours(file.name, result)
     if is_locked(place):
         raise NotARun("still running: a process holds its lock")

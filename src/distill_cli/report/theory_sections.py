@@ -7,7 +7,7 @@ import numpy as np
 
 from distill_cli.report import theory_figures as draw
 from distill_cli.report import words
-from distill_cli.theory.study import Cell, select
+from distill_cli.theory.study import KEYS, Cell, select
 
 MSE = "relative MSE"
 COLUMNS = {
@@ -16,10 +16,6 @@ COLUMNS = {
     "new init, span": "mse_new_init_span", "real points": "mse_equal_memory_real",
     "overlap": "overlap", "energy": "energy", "numbers": "floats", "bytes": "bytes",
 }  # fmt: skip
-VARIED = (
-    "d", "r", "link", "L", "n", "variant", "m1", "m2", "control", "bias", "row_norm", "start",
-    "label_start", "pairs", "precision_d1", "precision_labels", "lam2", "readout_steps", "subset",
-)  # fmt: skip
 
 
 class Figure(NamedTuple):
@@ -125,7 +121,7 @@ def _only(cell: Cell, metric: str) -> Cell:
 def table(study: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """(head, rows): the keys that vary, then mean ± deviation of each metric that was measured."""
     cells = study["cells"]
-    keys = [k for k in VARIED if len({str(c.get(k)) for c in cells}) > 1]
+    keys = [k for k in KEYS if len({str(c.get(k)) for c in cells}) > 1]
     shown = {n: m for n, m in COLUMNS.items() if any(m in c["metrics"] for c in cells)}
     rows = []
     for cell in cells:
