@@ -7,6 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from distill_cli.cli.compose import compose
+from distill_cli.config import parse
+from distill_cli.errors import UserError
+from distill_cli.train.samplers.base import make_sampler
+from distill_cli.train.samplers.loss_importance import shares
 from sampler_problem import (
     COUNTS,
     IMAGES,
@@ -18,12 +24,6 @@ from sampler_problem import (
     start,
     training,
 )
-
-from distill_cli.cli.compose import compose
-from distill_cli.config import parse
-from distill_cli.errors import UserError
-from distill_cli.train.samplers.base import make_sampler
-from distill_cli.train.samplers.loss_importance import shares
 
 SAMPLERS = ["uniform", "loss_importance", "kmeans_batch"]
 KEY = jax.random.key(3)

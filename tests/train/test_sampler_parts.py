@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sampler_problem import LABELS, distiller, parsed, rows_of, start, training
 from test_importance_samplers import KEY, prepared
 
 from distill_cli.core.linalg import krr_predict, krr_solve
@@ -12,6 +11,7 @@ from distill_cli.core.losses import platt
 from distill_cli.errors import UserError
 from distill_cli.train.samplers.base import make_sampler
 from distill_cli.train.samplers.losses import LossModel
+from sampler_problem import LABELS, distiller, parsed, rows_of, start, training
 
 
 def test_clusters_partition_the_training_set():

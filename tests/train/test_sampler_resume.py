@@ -5,13 +5,13 @@ import signal
 import jax
 import numpy as np
 import pytest
-from sampler_problem import IMAGES, LABELS, Mean, parsed, start, training
 
 from distill_cli.errors import RunStopped
 from distill_cli.train import loop
 from distill_cli.train.checkpoint import Checkpoints, Identity
 from distill_cli.train.progress import Silent
 from distill_cli.train.tracking import Tracker, read
+from sampler_problem import IMAGES, LABELS, Mean, parsed, start, training
 
 
 class StopAfter:
