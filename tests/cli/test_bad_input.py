@@ -20,6 +20,7 @@ CASES = {
     "bare comma": (["evaluation=krr_nngp,finite"], '"evaluation=[krr_nngp,finite]"'),
     "key": (["ipcc=3"], "key=ipcc: unknown (did you mean ipc?)"),
     "nested key": (["kernel.network=3"], "did you mean kernel.networks?"),
+    "key of another choice": (["sampler.gamma=0.5"], "here; sampler=loss_importance has it"),
     "added key": (["+batch.sizes=3"], "batch.sizes"),
     "labels": (["labels=soft"], "choose one of fixed, learned"),
     "loss": (["loss=hinge"], "choose one of mse, platt"),

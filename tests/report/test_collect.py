@@ -89,6 +89,15 @@ def test_copies_count_once(runs: Path) -> None:
     ]
 
 
+def test_of_copies_the_one_without_notes_counts(runs: Path) -> None:
+    copy = runs / "rfad" / "copy"
+    shutil.copytree(runs / "rfad" / "seed0", copy)
+    (copy / "coreset" / "coreset.npz").unlink()
+    found = collect([runs])
+    assert copy.resolve() in [s.folder for s in found.skipped]
+    assert (runs / "rfad" / "seed0").resolve() in [r.folder for r in found.runs]
+
+
 def test_notes_on_version_missing_protocols_and_coreset(runs: Path) -> None:
     run = runs / "rfad" / "seed0"
     both = {"krr_nngp": {}, "krr_ntk": {}, "finite": {}}

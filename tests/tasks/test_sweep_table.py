@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from distill_cli.cli import sweep_check
 from distill_cli.config import TuningConfig
 from distill_cli.errors import UserError
 from distill_cli.tasks import sweep
@@ -69,6 +70,30 @@ def test_the_flag_may_stand_between_overrides(command, tmp_path):
     done = command("distill", f"out={tmp_path}", "-m", "steps=-1,-2", "progress=none")
     assert done.code == 2
     assert "2 of 2 jobs failed:" in done.out and "usage:" not in done.err
+
+
+def test_jobs_that_cannot_run_are_named_before_the_first(command, tmp_path):
+    done = command("distill", "-m", f"out={tmp_path}", "kernel.networks=0,-1", "progress=none")
+    notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: job 0 of 2 cannot run (kernel.networks=0): kernel.networks=0: must be at least 1",
+        "note: job 1 of 2 cannot run (kernel.networks=-1): kernel.networks=-1: must be at least 1",
+    ]
+    assert done.err.index("note: job 1") < done.err.index("error: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        (["-m", "seed=0,1", "ipc=range(1,4)"], 6),
+        (["seed=0"], 0),
+        (["-m", "seed=0,1", "search=optuna"], 0),
+        (["-m", "seed=0,1", "--cfg", "job"], 0),
+        (["-m", "seed=[0"], 0),
+    ],
+)
+def test_jobs_of_a_sweep(words, count):
+    assert len(sweep_check.jobs(words)) == count
 
 
 def test_no_sweep_no_table(tmp_path, capsys):

@@ -118,9 +118,12 @@ def test_a_wrong_command_is_listed_and_the_others_run(world, monkeypatch):
         return real(cell, seed, out, more, wrong, thorough)
 
     monkeypatch.setattr("distill_cli.tasks.table.seed_run", find)
-    outcome = run()
+    said = []
+    outcome = run(say=said.append)
     assert outcome.done == 2
     assert [reason for _, reason in outcome.failures] == ["ipc=2: must be odd"] * 2
+    # Before anything runs, and again at the end.
+    assert [line.startswith("cannot run: ipc2") for line in said[:3]] == [True, True, False]
 
 
 @pytest.mark.process

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from distill_cli.cli.errors import exit_codes, job_errors
+from distill_cli.cli.sweep_check import refused
 from distill_cli.config import config_dir, parse, plain
 from distill_cli.errors import UserError
 from distill_cli.naming import digest, register_resolvers
@@ -21,6 +22,8 @@ def main() -> None:
     register_resolvers()
     # Hydra's parser refuses overrides on both sides of a flag.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    for line in refused(sys.argv[1:]):
+        print(f"note: {line}", file=sys.stderr, flush=True)
     with exit_codes("config"), sweep(sys.argv[1:]):
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
 

@@ -23,6 +23,8 @@ SECTIONS = (
     "hardware",
 )
 
+NOTHING = object()
+
 
 def one_line(error: BaseException, config_name: str = "config") -> str:
     """Hydra's and OmegaConf's messages, shortened to the line that matters.
@@ -60,9 +62,27 @@ def one_line(error: BaseException, config_name: str = "config") -> str:
                 f"{key}: belongs to evaluation={protocol}, which is not chosen; "
                 f'add it: "evaluation=[...,{protocol}]"'
             )
+        if others := choices_with(section, rest):
+            return f"{key}: unknown here; {section}={' or '.join(others)} has it"
         return str(choice_error("key", key, known_keys(config_name, key)))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (" ".join(lines) if len(lines) < 4 else lines[0]) or type(error).__name__
+
+
+def choices_with(group: str, key: str) -> list[str]:
+    """Choices of a config group whose file sets a key, e.g. sampler, gamma: loss_importance."""
+    import yaml
+
+    from distill_cli.config import config_dir
+
+    found = []
+    for path in sorted((config_dir() / group).glob("*.yaml")):
+        tree = yaml.safe_load(path.read_text())
+        for part in key.split("."):
+            tree = tree.get(part, NOTHING) if isinstance(tree, dict) else NOTHING
+        if key and tree is not NOTHING:
+            found.append(path.stem)
+    return found
 
 
 @contextlib.contextmanager

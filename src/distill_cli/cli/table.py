@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from distill_cli.cli.compose import compose, run_folder
 from distill_cli.cli.errors import exit_codes
-from distill_cli.config import plain
+from distill_cli.config import parse, plain
 from distill_cli.core.files import write_bytes
 from distill_cli.errors import RunStopped, UserError, choice_error
 from distill_cli.tables import registry, spec
@@ -101,9 +102,12 @@ def seeds(text: str) -> list[int]:
     return list(dict.fromkeys(map(int, parts)))
 
 
-def locate(overrides: Sequence[str]) -> Located:
-    """Where the run of a `distill` command lies."""
+def locate(overrides: Sequence[str], check: bool = False) -> Located:
+    """Where the run of a `distill` command lies. check: UserError for values that it would refuse,
+    which costs some imports."""
     composed = compose("config", overrides)
+    if check:
+        parse(composed)
     digest, folder = run_folder(composed)
     return Located(digest, folder, plain(composed).get("evaluation") or {})
 
@@ -172,8 +176,9 @@ def run(options: Any) -> int:
     from distill_cli.tasks.table import Settings, run_table
 
     settings = Settings(options.out, options.jobs, options.more, options.launcher)
+    checked = partial(locate, check=True)
     try:
-        outcome = run_table(table, settings, locate, lambda text: print(text, flush=True))
+        outcome = run_table(table, settings, checked, lambda text: print(text, flush=True))
     except KeyboardInterrupt as error:
         raise RunStopped("interrupted; the same command goes on", 130) from error
     options.more = settings.setting

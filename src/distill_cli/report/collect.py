@@ -64,13 +64,12 @@ class OfAnotherTask(NotARun):
 def collect(folders: Iterable[str | Path]) -> Collection:
     """All finished runs in the folders, each once, and what was passed over.
 
-    A run that lies in two places counts once, the first: the means over seeds would be wrong
-    otherwise.
+    A run that lies in two places counts once, the first without notes if there is one: the means
+    over seeds would be wrong otherwise.
     UserError for a folder that does not exist.
     """
-    runs: list[Run] = []
+    runs: dict[str, Run] = {}
     skipped: list[Skipped] = []
-    seen: dict[str, Path] = {}
     places: dict[Path, None] = {}
     for folder in folders:
         if not Path(folder).is_dir():
@@ -81,16 +80,18 @@ def collect(folders: Iterable[str | Path]) -> Collection:
             continue  # of distill-theory, as below
         try:
             run = read_run(place)
-            if run.name in seen:
-                raise NotARun(f"the same run (settings and seed) as {seen[run.name]}")
         except OfAnotherTask:
             continue  # it has a page of its own
         except NotARun as reason:
             skipped.append(Skipped(place, str(reason)))
             continue
-        seen[run.name] = place
-        runs.append(run)
-    return Collection(tuple(sorted(runs, key=order)), tuple(skipped))
+        former = runs.setdefault(run.name, run)
+        if former is not run:
+            kept, other = (run, former) if former.notes and not run.notes else (former, run)
+            runs[run.name] = kept
+            reason = f"the same run (settings and seed) as {kept.folder}"
+            skipped.append(Skipped(other.folder, reason))
+    return Collection(tuple(sorted(runs.values(), key=order)), tuple(skipped))
 
 
 def order(run: Run) -> tuple[Any, ...]:

@@ -144,7 +144,9 @@ class Runner:
                 if run.other_version:
                     self.say(f"{cell.name} seed {run.seed}: measured with version {run.version}")
             wrong = [run for run in runs if run.state == "invalid"]
-            self.failures += [(f"{cell.name} seed {run.seed}", run.reason) for run in wrong]
+            for run in wrong:
+                self.failures.append((f"{cell.name} seed {run.seed}", run.reason))
+                self.say(f"cannot run: {cell.name} seed {run.seed}: {run.reason}")
             rest = [run for run in runs if run not in ready and run not in wrong]
             if self.settings.launcher and cell.sweeps:
                 if rest:
