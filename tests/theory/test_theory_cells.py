@@ -43,6 +43,14 @@ def test_as_many_labels_as_neurons_are_enough_and_a_quarter_is_not(row):
     assert quarter["mse_d1_d2"] > 2 * error
 
 
+def test_labels_near_the_target_serve_another_network(row):
+    """Features on one direction leave labels free, which without a pull are large."""
+    near, free = (row(r=1, measure=("d2", "new_init"), label_pull=pull) for pull in (1e-5, 1e-8))
+    assert near["label_rms"] < 2 < free["label_rms"]
+    assert near["mse_new_init_d2"] < 0.2 * free["mse_new_init_d2"]
+    assert abs(near["mse_d1_d2"] - free["mse_d1_d2"]) < 0.002
+
+
 def test_shuffled_labels_and_the_cubic_link_fail(row):
     assert row(control="shuffled")["mse_d1_ridge"] > 0.7
     assert row(link="cubic")["mse_d1_ridge"] > 0.3

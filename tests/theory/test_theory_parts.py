@@ -79,6 +79,15 @@ def test_ridge_and_labels_against_a_direct_solution():
         assert loss(best) <= loss(best + 0.1 * RNG.standard_normal(3)) + 1e-9
 
 
+def test_of_many_labels_that_solve_the_nearest_to_the_values_are_taken():
+    phi, y, values = (RNG.standard_normal(s) for s in ((500, 4), 500, 20))
+    found = readout.moments(lambda x: x, phi, y)
+    student = readout.student_map(RNG.standard_normal((20, 4)), 1e-6, None)  # 20 labels for 4
+    labels = readout.distilled_labels(student, found, 0.1, values, 1e-8)
+    expected = values + np.linalg.pinv(student) @ (readout.ridge(found, 0.1) - student @ values)
+    assert np.allclose(labels, expected, atol=1e-5)
+
+
 def test_gradient_descent_readout_is_gradient_descent():
     phi, y = RNG.standard_normal((9, 5)), RNG.standard_normal(9)
     gram = phi.T @ phi / 9

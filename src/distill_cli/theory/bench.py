@@ -212,7 +212,9 @@ def measured(
     if "d2" in config.measure:
         phi = artefacts.second_features(file, trained, config.labels)
         student = readout.student_map(phi, config.lam2, config.readout_steps)
-        labels = readout.distilled_labels(student, fit.moments, config.ridge)
+        labels = readout.distilled_labels(
+            student, fit.moments, config.ridge, phi @ fit.a, config.label_pull
+        )
         file = artefacts.with_labels(file, labels, config.precision_labels)
         a = artefacts.second_layer(file, trained)
         row |= {"m2": config.labels, "mse_d1_d2": error_of(file, trained, a, real)}

@@ -30,8 +30,10 @@ class CellConfig:
 
     m2: second-layer labels (D2), null for L; readout_steps: null for a ridge readout fitted on D2,
     else so many steps of gradient descent; ridge: of readouts on real data, lam2: of the readout
-    on D2; readout: real points behind the readout, test: points of the error; subset: real points
-    that stand beside the result, null for as many as take the same memory.
+    on D2; label_pull: weight, relative to the trace, with which D2's labels are drawn towards the
+    values that the real readout has there; readout: real points behind the readout, test: points of
+    the error; subset: real points that stand beside the result, null for as many as take the same
+    memory.
 
     control: none, undistilled (D1 are the start points), shuffled (real labels permuted before
     distilling), removed (D1 without its part in the true subspace), projected (D1 on its own
@@ -60,6 +62,7 @@ class CellConfig:
     readout_steps: int | None = None
     ridge: float = 1e-4
     lam2: float = 1e-6
+    label_pull: float = 1e-5
     readout: int = 20_000
     test: int = 20_000
     subset: int | None = None
@@ -90,6 +93,7 @@ class CellConfig:
             if not getattr(self, key) > 0:
                 raise UserError(f"{key}={getattr(self, key)}: must be above 0")
         at_least("noise", self.noise, 0)
+        within("label_pull", self.label_pull, 0, 1)
         for seed in self.seed:
             within("seed", seed, 0, 2**32 - 1)
         if len(set(self.seed)) < max(1, len(self.seed)):

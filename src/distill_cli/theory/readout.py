@@ -10,7 +10,6 @@ import numpy as np
 import scipy.linalg
 
 CHUNK = 2048  # points whose features are in memory at once
-JITTER = 1e-8  # of tr/M2, on the normal matrix of the label solve
 
 Features = Callable[[np.ndarray], np.ndarray]
 
@@ -78,12 +77,22 @@ def student_map(phi: np.ndarray, lam2: float, steps: int | None) -> np.ndarray:
     return (u * gain) @ (u.T @ phi.T) / len(phi)
 
 
-def distilled_labels(student: np.ndarray, real: Moments, lam: float) -> np.ndarray:
+def distilled_labels(
+    student: np.ndarray,
+    real: Moments,
+    lam: float,
+    values: np.ndarray | float = 0.0,
+    pull: float = 0.0,
+) -> np.ndarray:
     """y2 (M2,) that minimise |Phi R y2 - y|^2/n + lam |R y2|^2: performance matching, solved.
 
-    Normal matrix R'QR, right side R'c, Q = Phi'Phi/n + lam I, c = Phi'y/n.
+    Normal matrix N = R'QR, right side R'c, Q = Phi'Phi/n + lam I, c = Phi'y/n. N is singular for
+    features on few directions; pull |y2 - values|^2 tr(N)/M2 in addition chooses among solutions
+    the one nearest to `values` (M2,), what the real readout says at D2's inputs. Labels that are
+    nearly the target there also serve as data for another network.
     """
     q = real.gram + lam * np.eye(len(real.gram))
     normal = student.T @ q @ student
-    normal[np.diag_indices_from(normal)] += JITTER * np.trace(normal) / len(normal)
-    return solve(normal, student.T @ real.cross)
+    weight = pull * np.trace(normal) / len(normal)
+    normal[np.diag_indices_from(normal)] += weight
+    return solve(normal, student.T @ real.cross + weight * values)
