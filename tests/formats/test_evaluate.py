@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,20 @@ def test_later_protocols_and_settings_keep_the_earlier_rows(command, tmp_path, f
     with np.load(file) as arrays:
         np.savez(file, **{**arrays, "images": arrays["images"] + np.float32(0.01)})
     assert len(measure(*NNGP)) == 1  # another coreset: its rows only
+
+
+def test_several_coresets_in_one_command(command, tmp_path, folder, quick):
+    shutil.copytree(folder, tmp_path / "b,c")
+    done = command("distill-evaluate", f"coreset={folder},nowhere", *NNGP)
+    assert done.code == 2 and done.err == "error: coreset=nowhere: no such file or folder\n"
+    assert not list((tmp_path / "outputs" / "evaluate").rglob("evaluation.json"))
+    assert command("distill-evaluate", "coreset='b,c'", *NNGP).code == 0  # a comma in its name
+    (tmp_path / "b,c").rename(tmp_path / "d")
+    done = command("distill-evaluate", f"coreset={folder},d", *NNGP)
+    assert done.code == 0, done.err
+    files = sorted((tmp_path / "outputs" / "evaluate").rglob("evaluation.json"))
+    assert len(files) == 3
+    assert len({json.loads(file.read_text())["command"] for file in files}) == 3
 
 
 def test_the_engine_can_be_chosen_and_is_in_the_help(command, tmp_path, folder, quick):

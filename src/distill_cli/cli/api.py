@@ -3,7 +3,7 @@
 import shlex
 from typing import Any
 
-from distill_cli.cli.compose import as_override, compose, run_folder
+from distill_cli.cli.compose import as_override, compose, coreset_override, run_folder
 from distill_cli.config import parse
 
 
@@ -32,7 +32,7 @@ def evaluate(coreset: Any, *overrides: str, **options: Any) -> list[dict[str, An
     from distill_cli.cli.evaluate import with_run_settings
 
     given = [*overrides, *(as_override(key, value) for key, value in options.items())]
-    given = with_run_settings([as_override("coreset.path", str(coreset)), *given])
+    given = with_run_settings([coreset_override(str(coreset)), *given])
     composed = compose("evaluate", given)
     from distill_cli.tasks.evaluate import parse_target, run
 

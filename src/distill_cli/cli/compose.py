@@ -26,6 +26,12 @@ def as_override(key: str, value: Any) -> str:
     return f"{key}={value}"
 
 
+def coreset_override(value: str) -> str:
+    """`coreset=VALUE` as typed, as an override of coreset.path; quotes around it are taken away."""
+    path = value.strip("'\"")
+    return as_override("coreset.path", Path(path) if path else path)
+
+
 def plain_word(value: str) -> bool:
     """Whether Hydra's grammar takes the text as it stands."""
     return bool(value) and all(c.isalnum() or c in "_-./:+%@?*[]," for c in value)
@@ -67,4 +73,4 @@ def known_keys(config_name: str, key: str) -> list[str]:
     return [f"{prefix}{name}" for name in tree] if isinstance(tree, dict) else []
 
 
-__all__ = ["as_override", "compose", "known_keys", "parse", "run_folder"]
+__all__ = ["as_override", "compose", "coreset_override", "known_keys", "parse", "run_folder"]

@@ -2,12 +2,12 @@
 
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from omegaconf import DictConfig
 
-from distill_cli.cli.compose import as_override
+from distill_cli.cli.compose import coreset_override
 from distill_cli.cli.distill import remove_if_unused
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.config import config_dir
@@ -23,13 +23,17 @@ NOT_INHERITED = ("evaluation", "out", "hydra", "progress", "checkpoint")
 def main() -> None:
     """Entry point. Exit codes as `distill`."""
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
 
     register_resolvers()
+    command = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="evaluate")(
+        task
+    )
     with exit_codes("evaluate"):
-        sys.argv[1:] = with_run_settings(sys.argv[1:])
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="evaluate")(
-            task
-        )()
+        for arguments in [with_run_settings(one) for one in each_coreset(sys.argv[1:])]:
+            GlobalHydra.instance().clear()
+            sys.argv[1:] = arguments
+            command()
 
 
 def task(composed: DictConfig) -> float:
@@ -51,6 +55,27 @@ def task(composed: DictConfig) -> float:
     return float(rows[0]["accuracy"]) if rows else 0.0
 
 
+def each_coreset(arguments: Sequence[str]) -> list[list[str]]:
+    """Arguments for each path of `coreset=A,B`, which are measured one after another, each with its
+    own settings. A path that exists with its comma is one. UserError where one of several is
+    missing, before the first is measured."""
+    for at, argument in enumerate(arguments):
+        key, _, value = argument.partition("=")
+        if key not in ("coreset", "coreset.path") or "," not in value or exists(value):
+            continue
+        paths = [path for path in value.strip("'\"").split(",") if path]
+        for path in paths:
+            if not exists(path):
+                raise UserError(f"coreset={path}: no such file or folder")
+        return [[*arguments[:at], f"{key}={path}", *arguments[at + 1 :]] for path in paths]
+    return [list(arguments)]
+
+
+def exists(path: str) -> bool:
+    """Whether a typed path, perhaps in quotes, leads anywhere."""
+    return Path(path.strip("'\"")).expanduser().exists()
+
+
 def with_run_settings(arguments: Iterable[str]) -> list[str]:
     """Arguments with `coreset=PATH` spelled coreset.path=, and the coreset's own settings before
     them.
@@ -64,7 +89,7 @@ def with_run_settings(arguments: Iterable[str]) -> list[str]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and key == "coreset":
-            argument = as_override("coreset.path", value.strip("'\""))
+            argument = coreset_override(value)
         typed.append(argument)
     given = {item.partition("=")[0].lstrip("+~"): item.partition("=")[2] for item in typed}
     if "coreset.path" not in given:

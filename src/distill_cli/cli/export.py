@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from omegaconf import DictConfig
 
-from distill_cli.cli.compose import as_override
+from distill_cli.cli.compose import coreset_override
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.config import config_dir, plain
 from distill_cli.errors import UserError
@@ -29,7 +29,7 @@ def with_paths(arguments: Iterable[str]) -> list[str]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and key == "coreset":
-            argument = as_override("coreset.path", value.strip("'\""))
+            argument = coreset_override(value)
         typed.append(argument)
     return typed
 

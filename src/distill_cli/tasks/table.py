@@ -202,17 +202,25 @@ class Runner:
             if argv[0] != "distill":
                 return argv
             return [*argv, f"out={quoted(self.settings.out)}", "progress=plain"]
-        for run in runs:
-            for metric, path in pending_snapshots(work.cell, run):
-                if path not in work.measured:
-                    work.measured.add(path)
-                    # The protocol's settings are those of the run: its hardware comes along.
-                    return [
-                        "distill-evaluate", f"coreset.path={quoted(path)}",
-                        f"evaluation=[{metric.protocol}]", "evaluation.baseline=false",
-                        f"out={quoted(self.settings.out)}", "progress=plain",
-                    ]  # fmt: skip
-        return None
+        pending = [
+            (metric.protocol, path)
+            for run in runs
+            for metric, path in pending_snapshots(work.cell, run)
+            if path not in work.measured
+        ]
+        if not pending:
+            return None
+        protocol = pending[0][0]
+        paths = [path for name, path in pending if name == protocol]
+        if any("," in str(path) for path in paths):  # which would be read as several
+            del paths[1:]
+        work.measured.update(paths)
+        # The protocol's settings are those of the run: its hardware comes along.
+        return [
+            "distill-evaluate", f"coreset={','.join(map(str, paths))}",
+            f"evaluation=[{protocol}]", "evaluation.baseline=false",
+            f"out={quoted(self.settings.out)}", "progress=plain",
+        ]  # fmt: skip
 
     def sweep_command(self, cell: Cell, seeds: Sequence[int]) -> list[str]:
         """All seeds as one Hydra sweep under the launcher."""
