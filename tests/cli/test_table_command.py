@@ -43,6 +43,7 @@ def run(monkeypatch, tmp_path, capsys):
         (["show", "rfad_time", "--figure", "x.bmp"], "must end in .png"),
         (["run", "digits_demo", "--jobs", "0"], "jobs=0: must be at least 1"),
         (["run", "digits_demo", "ipcc=1"], "did you mean ipc?"),
+        (["run", "digits_demo", "--out", "/dev/null/x"], "out=/dev/null/x: /dev/null is a file"),
         (["run", "digits_demo", "kernel.networks=0"], "kernel.networks=0: must be at least 1"),
         (["record", "digits_demo"], "no cell is measured with all its seeds"),
         (["readme", "README.md"], "README.md: no such file"),

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from distill_cli.cli.compose import compose, run_folder
 from distill_cli.cli.errors import exit_codes
 from distill_cli.config import parse, plain
-from distill_cli.core.files import write_bytes
+from distill_cli.core.files import check_out, write_bytes
 from distill_cli.errors import RunStopped, UserError, choice_error
 from distill_cli.tables import registry, spec
 from distill_cli.tables.measured import Measurement, measure_table
@@ -173,6 +173,7 @@ def show(options: Any) -> int:
 def run(options: Any) -> int:
     """Run what is missing, then show; 1 where something failed."""
     table, whole = chosen(options)
+    check_out(options.out)
     from distill_cli.tasks.table import Settings, run_table
 
     settings = Settings(options.out, options.jobs, options.more, options.launcher)

@@ -8,7 +8,17 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from distill_cli.errors import StorageError
+from distill_cli.errors import StorageError, UserError
+
+
+def check_out(out: Path) -> None:
+    """UserError where no folder `out` can be made or written to, before any work."""
+    place = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if not place.is_dir():
+        which = "a file" if place == out else f"{place} is a file"
+        raise UserError(f"out={out}: {which}; give a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"out={out}: no permission to write to {place}")
 
 
 def write_whole(path: Path, write: Callable[[BinaryIO], Any]) -> None:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from distill_cli.core.coreset_io import CoresetFile, load_coreset, record, save_coreset, sha256
-from distill_cli.core.files import read_json, write_bytes, write_json
+from distill_cli.core.files import check_out, read_json, write_bytes, write_json
 from distill_cli.data.preprocess import Preprocess
 from distill_cli.errors import StorageError, UserError
 from distill_cli.formats import image_folder
@@ -116,7 +116,8 @@ def warnings(clipped: dict[str, Any] | None) -> list[str]:
 
 
 def check_target(out: Path, overwrite: bool) -> None:
-    """UserError where something is in the way that must not be replaced."""
+    """UserError where something is in the way that must not be replaced, or nothing can be."""
+    check_out(out)
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     earlier = read_json(out / "manifest.json") if out.is_dir() else None

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_cli.config import at_least
+from distill_cli.core.files import check_out
 from distill_cli.errors import UserError
 from distill_cli.report.collect import Collection, collect
 
@@ -35,6 +36,7 @@ def run(config: Config) -> list[str]:
     """
     out = Path(config.out).expanduser()
     check_out(out)
+    check_page(out)
     found = collect(Path(folder).expanduser() for folder in config.folders)
     passed = [f"passed over: {s.folder}: {s.reason}" for s in found.skipped]
     if not found.runs:
@@ -47,10 +49,8 @@ def run(config: Config) -> list[str]:
     return [*passed, *noted(found), said(found, made.page, len(made.figures))]
 
 
-def check_out(out: Path) -> None:
-    """UserError where a file, or a page that is not ours, is in the way."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"out={out}: a file; give a folder")
+def check_page(out: Path) -> None:
+    """UserError where a page that is not ours is in the way."""
     page = out / INDEX
     if page.is_file() and MARK not in page.read_text(encoding="utf-8", errors="replace"):
         raise UserError(f"out={out}: holds an index.html of something else; choose another folder")
