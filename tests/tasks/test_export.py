@@ -143,7 +143,7 @@ def test_targets_in_the_way(tmp_path):
     precious.mkdir()
     (precious / "thesis.tex").write_text("x")
     for target in (precious, place, precious / "thesis.tex"):
-        with pytest.raises(UserError, match="no earlier export|thesis.tex: a file; give a folder"):
+        with pytest.raises(UserError, match=r"no earlier export|thesis.tex: a file"):
             export(place, "npz", target, overwrite=True)
     assert (precious / "thesis.tex").read_text() == "x"
 
