@@ -213,7 +213,7 @@ def measured(
         phi = artefacts.second_features(file, trained, config.labels)
         student = readout.student_map(phi, config.lam2, config.readout_steps)
         labels = readout.distilled_labels(
-            student, fit.moments, config.ridge, phi @ fit.a, config.label_pull
+            student, fit.moments, config.ridge, phi @ fit.a, config.pull
         )
         file = artefacts.with_labels(file, labels, config.precision_labels)
         a = artefacts.second_layer(file, trained)

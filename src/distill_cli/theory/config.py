@@ -30,10 +30,10 @@ class CellConfig:
 
     m2: second-layer labels (D2), null for L; readout_steps: null for a ridge readout fitted on D2,
     else so many steps of gradient descent; ridge: of readouts on real data, lam2: of the readout
-    on D2; label_pull: weight, relative to the trace, with which D2's labels are drawn towards the
-    values that the real readout has there; readout: real points behind the readout, test: points of
-    the error; subset: real points that stand beside the result, null for as many as take the same
-    memory.
+    on D2; label_pull: weight, relative to the mean eigenvalue, with which D2's labels are drawn
+    towards the values of the real readout there, null for 1e-5, or 1e-8 with readout_steps, whose
+    labels have to be large; readout: real points behind the readout, test: points of the error;
+    subset: real points that stand beside the result, null for as many as take the same memory.
 
     control: none, undistilled (D1 are the start points), shuffled (real labels permuted before
     distilling), removed (D1 without its part in the true subspace), projected (D1 on its own
@@ -62,7 +62,7 @@ class CellConfig:
     readout_steps: int | None = None
     ridge: float = 1e-4
     lam2: float = 1e-6
-    label_pull: float = 1e-5
+    label_pull: float | None = None
     readout: int = 20_000
     test: int = 20_000
     subset: int | None = None
@@ -93,7 +93,7 @@ class CellConfig:
             if not getattr(self, key) > 0:
                 raise UserError(f"{key}={getattr(self, key)}: must be above 0")
         at_least("noise", self.noise, 0)
-        within("label_pull", self.label_pull, 0, 1)
+        within("label_pull", self.pull, 0, 1)
         for seed in self.seed:
             within("seed", seed, 0, 2**32 - 1)
         if len(set(self.seed)) < max(1, len(self.seed)):
@@ -110,6 +110,12 @@ class CellConfig:
     def labels(self) -> int:
         """M2, the number of second-layer labels."""
         return self.L if self.m2 is None else self.m2
+
+    @property
+    def pull(self) -> float:
+        """label_pull, or its default for this readout."""
+        default = 1e-5 if self.readout_steps is None else 1e-8
+        return default if self.label_pull is None else self.label_pull
 
     @property
     def antithetic_half(self) -> bool:
@@ -131,7 +137,7 @@ def link_file(link: str) -> tuple[Path, str]:
 def identity(config: CellConfig) -> dict[str, Any]:
     """Everything that decides a cell's result, for its digest; a user's file by its content."""
     tree = dict(vars(config))
-    tree["m2"] = config.labels
+    tree |= {"m2": config.labels, "label_pull": config.pull}
     if config.link not in LINKS:
         file, function = link_file(config.link)
         tree["link"] = f"{hashlib.sha256(file.read_bytes()).hexdigest()[:16]}:{function}"
