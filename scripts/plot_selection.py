@@ -16,6 +16,7 @@ from distill_cli.tables.registry import default_path, load
 from distill_cli.tables.spec import load_table
 
 TABLES = {"selection_kip": 400, "selection_digits": 40}  # with their step budgets
+LOWEST = 60.0  # noise as a start, before the first step, is far below
 FIRST = 1.0  # step 0 has no place on a logarithmic axis
 
 
@@ -32,21 +33,35 @@ def draw(table: str, budget: int) -> Path:
     entries = [entry for entry in load(default_path()) if entry["table"] == table]
     titles = load_table(table).columns
     rows = sorted({entry["cell"].rpartition("/")[0] for entry in entries})
-    figure, panels = plt.subplots(1, len(rows), figsize=(4.8 * len(rows), 4.2), squeeze=False)
-    for panel, row in zip(panels[0], rows, strict=True):
+    down = (len(rows) + 1) // 2
+    figure, panels = plt.subplots(
+        down, 2, figsize=(9, 3.4 * down + 0.6), squeeze=False, layout="constrained"
+    )
+    for panel in panels.flat[len(rows) :]:
+        panel.remove()
+    colours = dict(zip(titles, matplotlib.color_sequences["tab10"], strict=False))
+    lines = {}
+    for panel, row in zip(panels.flat, rows, strict=False):
+        ticks: set[float] = set()
         for entry in entries:
             place, _, column = entry["cell"].rpartition("/")
             if place == row:
                 steps, means, spread = points(entry, budget)
-                panel.errorbar(steps, means, spread, label=titles[column], marker="o", capsize=3)
-        ticks = [0, *(budget * share // 100 for share in (5, 20, 100))]
+                lines[titles[column]] = panel.errorbar(
+                    steps, means, spread, color=colours[column], marker="o", capsize=3
+                )
+                ticks |= set(steps)
         panel.set_xscale("log")
-        panel.set_xticks([max(FIRST, tick) for tick in ticks], map(str, ticks))
+        panel.set_xticks(
+            sorted(ticks), [f"{tick if tick > FIRST else 0:g}" for tick in sorted(ticks)]
+        )
         panel.minorticks_off()
+        panel.set_ylim(bottom=max(panel.get_ylim()[0], LOWEST))
         panel.set(title=row, xlabel="steps", ylabel="test accuracy, %")
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=7, loc="lower right")
-    figure.tight_layout()
+    figure.legend(
+        list(lines.values()), list(lines), loc="outside lower center", ncols=3, fontsize=8
+    )
     path = Path(__file__).resolve().parents[1] / "docs" / "results" / f"{table}.png"
     figure.savefig(path, dpi=90)
     plt.close(figure)
