@@ -82,6 +82,14 @@ def test_jobs_that_cannot_run_are_named_before_the_first(command, tmp_path):
     assert done.err.index("note: job 1") < done.err.index("error: ")
 
 
+@pytest.mark.parametrize("word", ["method=rfda", "kernel.networks=0", "ipc=${nothing}"])
+def test_what_is_wrong_in_all_jobs_is_said_once(command, tmp_path, word):
+    done = command("distill", "-m", f"out={tmp_path / 'o'}", word, "seed=0,1,2")
+    assert done.code == 2 and len(done.err.splitlines()) == 1
+    assert done.err.startswith("error: ") and "job" not in done.out
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "count"),
     [

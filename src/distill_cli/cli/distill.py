@@ -22,9 +22,9 @@ def main() -> None:
     register_resolvers()
     # Hydra's parser refuses overrides on both sides of a flag.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
-    for line in refused(sys.argv[1:]):
-        print(f"note: {line}", file=sys.stderr, flush=True)
     with exit_codes("config"), sweep(sys.argv[1:]):
+        for line in refused(sys.argv[1:]):
+            print(f"note: {line}", file=sys.stderr, flush=True)
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
 
 

@@ -1,9 +1,13 @@
 """Before the first job of `distill -m`: which jobs cannot run, for a reason their words tell."""
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 
 from distill_cli.cli.compose import compose
+from distill_cli.cli.errors import one_line
 from distill_cli.config import parse
 from distill_cli.errors import UserError
 
@@ -16,7 +20,6 @@ def jobs(arguments: Sequence[str]) -> list[tuple[str, ...]]:
     other flags or unreadable words are given (Hydra says what is wrong with them)."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
 
     words = [word for word in arguments if word not in FLAGS]
     if len(words) == len(arguments) or any(word.startswith(("-", *SEARCHES)) for word in words):
@@ -29,12 +32,28 @@ def jobs(arguments: Sequence[str]) -> list[tuple[str, ...]]:
     return [tuple(job) for batch in batches for job in batch]
 
 
-def refused(arguments: Sequence[str]) -> Iterator[str]:
-    """A line for each job with a wrong choice, key or value. The others run nevertheless."""
+def refused(arguments: Sequence[str]) -> list[str]:
+    """A line for each job with a wrong choice, key or value; the others run nevertheless.
+
+    Raises UserError where all jobs are refused for one and the same reason.
+    """
     found = jobs(arguments)
-    for number, words in enumerate(found):
-        try:
-            parse(compose("config", words))
-        except UserError as error:
-            own = [word for word in words if word not in arguments and "hydra" not in word]
-            yield f"job {number} of {len(found)} cannot run ({shlex.join(own)}): {error}"
+    reasons = {number: text for number, words in enumerate(found) if (text := reason(words))}
+    if len(reasons) == len(found) > 1 and len(set(reasons.values())) == 1:
+        raise UserError(reasons[0])
+    lines = []
+    for number, text in reasons.items():
+        own = shlex.join(word for word in found[number] if word not in arguments)
+        lines.append(f"job {number} of {len(found)} cannot run ({own}): {text}")
+    return lines
+
+
+def reason(words: Sequence[str]) -> str:
+    """Why a job cannot run, as far as its words tell; "" if it can."""
+    try:
+        parse(compose("config", words))
+    except UserError as error:
+        return str(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        return one_line(error)
+    return ""
