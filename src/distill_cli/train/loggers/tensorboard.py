@@ -36,7 +36,7 @@ class TensorBoard:
 
 def open_sink(config: Config, run: Run) -> TensorBoard:
     """A resumed run writes a further file; events of its checkpoint's step and later are purged."""
-    from tensorboardX import SummaryWriter
+    from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports]
 
     folder = str(run.folder / "tensorboard")
     return TensorBoard(

@@ -38,7 +38,7 @@ class WeightsAndBiases:
 
 def open_sink(config: Config, run: Run) -> WeightsAndBiases:
     """Start or resume the run of this digest."""
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]
 
     opened = wandb.init(
         project=config.project, entity=config.entity, mode=config.mode, tags=list(config.tags),
