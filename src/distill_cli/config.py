@@ -84,17 +84,19 @@ class PruneConfig:
 
     keep: none (all images stay), smallest or largest losses; ratio: share of each class that stays
     (at least ipc images); networks: random networks of the regression whose leave-one-out loss
-    decides; lam: its ridge, relative to the kernel's trace.
+    decides; lam: its ridge, relative to the kernel's trace. ratio None: one half.
     """
 
     keep: Literal["none", "smallest", "largest"] = "none"
-    ratio: float = 0.5
+    ratio: float | None = None
     networks: int = 2
     lam: float = 1e-5
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio <= 1:
+        if self.ratio is not None and not 0 < self.ratio <= 1:
             raise UserError(f"prune.ratio={self.ratio}: must be above 0 and at most 1")
+        if self.ratio is not None and self.keep == "none":
+            raise UserError(f"prune.ratio={self.ratio}: needs prune.keep=smallest or largest")
         at_least("prune.networks", self.networks, 1)
         if not self.lam > 0:
             raise UserError(f"prune.lam={self.lam}: must be above 0")

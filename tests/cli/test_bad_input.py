@@ -32,6 +32,7 @@ CASES = {
     "ridge": (["method.ridge=0"], "method.ridge=0"),
     "rate": (["method.learning_rates.images=-1"], "method.learning_rates.images=-1"),
     "corruption": (["method.corruption=1.5"], "method.corruption=1.5: must lie in [0, 1]"),
+    "prune": (["prune.ratio=0.5"], "prune.ratio=0.5: needs prune.keep=smallest or largest"),
     "micro": (["batch.micro=0"], "batch.micro=0"),
     "limit": (["evaluation.limit=0"], "evaluation.limit=0"),
     "engine": (["evaluation.engine=fast"], "choose one of auto, band, neural_tangents"),

@@ -87,6 +87,11 @@ def test_a_cell_is_kept_and_its_file_retrains_to_the_same_error(theory, tmp_path
     artefact = result.parent / "distilled_seed0.npz"
     code, out, _ = theory("retrain", f"artefact={artefact}")
     assert code == 0 and out.count(repr(row["mse_d1_d2"])) == 2
+    tree = json.loads(result.read_text())
+    tree["rows"][0]["mse_d1_d2"] *= 2  # as if the link had been another one
+    (artefact.parent / "result.json").write_text(json.dumps(tree))
+    code, _, err = theory("retrain", f"artefact={artefact}")
+    assert code == 2 and "does not give the recorded error" in err
     artefact.unlink()  # a result without its file does not count
     assert "finished before" not in theory(*SMALL)[1]
 

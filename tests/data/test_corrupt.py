@@ -134,4 +134,6 @@ def test_pruning_keeps_its_share_of_each_class_by_loss(keep, monkeypatch, tmp_pa
     held, kept = np.bincount(labels), np.bincount(labels[found.train_rows])
     np.testing.assert_array_equal(kept, np.round(held / 2))
     wrong = (labels != clean.dataset.train.labels)[found.train_rows].mean()
+    np.testing.assert_array_equal(np.bincount(labels[found.unpruned.train_rows]), held)
+    assert found.unpruned.train_images is found.train_images
     assert wrong < 0.1 if keep == "smallest" else wrong > 0.3

@@ -90,7 +90,7 @@ def test_several_coresets_in_one_command(command, tmp_path, folder, quick):
     assert not list((tmp_path / "outputs" / "evaluate").rglob("evaluation.json"))
     assert command("distill-evaluate", "coreset='b,c'", *NNGP).code == 0  # a comma in its name
     (tmp_path / "b,c").rename(tmp_path / "d")
-    done = command("distill-evaluate", f"coreset={folder},d", *NNGP)
+    done = command("distill-evaluate", f"coreset=[{folder},'d']", *NNGP)
     assert done.code == 0, done.err
     files = sorted((tmp_path / "outputs" / "evaluate").rglob("evaluation.json"))
     assert len(files) == 3

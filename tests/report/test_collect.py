@@ -107,7 +107,7 @@ def test_notes_on_version_missing_protocols_and_coreset(runs: Path) -> None:
     assert noted.notes == (
         f"made by version 0.0.7, this is {__version__}",
         "evaluation unfinished: finite, krr_nngp missing",
-        "its coreset is gone: no pictures",
+        "its coreset is not at coreset/coreset.npz: no pictures",
     )
 
 

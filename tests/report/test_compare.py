@@ -75,3 +75,25 @@ def test_the_evaluation_of_a_file_is_a_variant_of_its_own(tmp_path: Path) -> Non
     value = {k: v for k, v in value.items() if k != "digest"} | {"coreset": coreset}
     (place / "evaluation.json").write_text(json.dumps(value))
     assert sorted(comparison(runs).names) == ["KIP", "RFAD", "RFAD, file coreset.pt"]
+    (runs / "again").mkdir()  # the same file, measured elsewhere: no second seed
+    (runs / "again" / "evaluation.json").write_text(json.dumps(value))
+    site = comparison(runs)
+    (summaries,) = site.cells.values()
+    assert [s.n for s in summaries if "file" in site.names[s.variant]] == [1]
+
+
+def test_corrupted_training_images_are_a_data_set_of_their_own(tmp_path: Path) -> None:
+    runs = make_runs(tmp_path)
+    result = json.loads((runs / "rfad" / "seed1" / "result.json").read_text())
+    for seed, imbalance in ((1, 10), (2, 100)):
+        data = {"name": "cifar10", "corrupt": "long_tail", "corrupt_imbalance": imbalance}
+        data["data_dir"] = f"/of/seed{seed}"  # where data lie decides nothing
+        config = result["config"] | {"dataset": data}
+        change(runs / "rfad" / f"seed{seed}", config=config)
+    site = comparison(runs)
+    titles = sorted(cell.title() for cell in site.cells)
+    assert titles[0] == "CIFAR-10 (long tail), 2 images per class, krr_ntk"
+    assert sorted(name for name in site.names if "(" in name) == [
+        "RFAD (dataset.corrupt_imbalance 10)", "RFAD (dataset.corrupt_imbalance 100)"
+    ]  # fmt: skip
+    assert all(m.known is None for m in site.found if "long_tail" in m.cell.dataset)

@@ -12,7 +12,8 @@ from distill_cli.tables import registry
 from distill_cli.tables.measured import Number, measure_table
 from distill_cli.tables.metrics import MetricSpec, RunFiles, evaluation_file, value_of
 from distill_cli.tables.reference import Reference, reference_of
-from distill_cli.tables.runs import is_locked, seed_run, unusable
+from distill_cli.tables.runs import SeedRun, is_locked, seed_run, unusable
+from distill_cli.tables.spec import make_table
 from distill_cli.tables.verdict import interval, judge
 
 
@@ -82,6 +83,23 @@ def test_another_version_is_shown(small_table, put, measured):
     assert found.other_versions == ["0.0.7"]
     verdict = judge(found, reference_of(small_table, found.cell, None), 0.5)
     assert verdict.status == "pass" and "version 0.0.7" in verdict.reason
+
+
+def test_a_command_without_a_seed_is_one_run():
+    tree = {
+        "title": "t", "seeds": [0, 1],
+        "columns": {"a": {"command": "distill method=random ipc=1"}},
+        "metrics": [{"kind": "accuracy", "protocol": "krr_nngp"}],
+    }  # fmt: skip
+    table = make_table("t", tree)
+    asked = []
+
+    def find(cell, seed):
+        asked.append(seed)
+        return SeedRun(seed, "missing", "")
+
+    (one,) = measure_table(table, find)
+    assert asked == [0] and len(one.runs) == 1
 
 
 @pytest.mark.parametrize(

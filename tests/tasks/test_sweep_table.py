@@ -76,10 +76,17 @@ def test_jobs_that_cannot_run_are_named_before_the_first(command, tmp_path):
     done = command("distill", "-m", f"out={tmp_path}", "kernel.networks=0,-1", "progress=none")
     notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
     assert notes == [
-        "note: job 0 of 2 cannot run (kernel.networks=0): kernel.networks=0: must be at least 1",
-        "note: job 1 of 2 cannot run (kernel.networks=-1): kernel.networks=-1: must be at least 1",
+        "note: job 0 of 2 (kernel.networks=0) cannot run: kernel.networks=0: must be at least 1",
+        "note: job 1 of 2 (kernel.networks=-1) cannot run: kernel.networks=-1: must be at least 1",
     ]
     assert done.err.index("note: job 1") < done.err.index("error: ")
+
+
+@pytest.mark.parametrize("word", ["init=random,nonsense", "sampler=loss_importance,uniform"])
+def test_a_choice_or_key_that_a_job_lacks_stops_the_sweep(command, tmp_path, word):
+    done = command("distill", "-m", f"out={tmp_path / 'o'}", word, "sampler.gamma=0.5")
+    assert done.code == 2 and len(done.err.splitlines()) == 1
+    assert done.err.startswith("error: job ")
 
 
 @pytest.mark.parametrize("word", ["method=rfda", "kernel.networks=0", "ipc=${nothing}"])

@@ -4,6 +4,7 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig
 
@@ -56,19 +57,32 @@ def task(composed: DictConfig) -> float:
 
 
 def each_coreset(arguments: Sequence[str]) -> list[list[str]]:
-    """Arguments for each path of `coreset=A,B`, which are measured one after another, each with its
-    own settings. A path that exists with its comma is one. UserError where one of several is
-    missing, before the first is measured."""
+    """Arguments for each path of `coreset=A,B` or `coreset=[A,B]`: they are measured one after
+    another, each with its own settings. A path that exists with its comma is one. UserError where
+    one of several is missing, before the first is measured."""
     for at, argument in enumerate(arguments):
         key, _, value = argument.partition("=")
         if key not in ("coreset", "coreset.path") or "," not in value or exists(value):
             continue
-        paths = [path for path in value.strip("'\"").split(",") if path]
+        if value.startswith("["):  # as lists are written elsewhere, names with commas in quotes
+            paths = [str(path) for path in read_list(value)]
+        else:
+            paths = [path for path in value.strip("'\"").split(",") if path]
         for path in paths:
             if not exists(path):
                 raise UserError(f"coreset={path}: no such file or folder")
-        return [[*arguments[:at], f"{key}={path}", *arguments[at + 1 :]] for path in paths]
+        return [[*arguments[:at], coreset_override(path), *arguments[at + 1 :]] for path in paths]
     return [list(arguments)]
+
+
+def read_list(value: str) -> list[Any]:
+    """[a, 'b,c'] as YAML reads it. UserError where it is none."""
+    import yaml
+
+    try:
+        return list(yaml.safe_load(value))
+    except (yaml.YAMLError, TypeError):
+        raise UserError(f"coreset={value}: cannot be read as a list of paths") from None
 
 
 def exists(path: str) -> bool:
@@ -92,7 +106,7 @@ def with_run_settings(arguments: Iterable[str]) -> list[str]:
             argument = coreset_override(value)
         typed.append(argument)
     given = {item.partition("=")[0].lstrip("+~"): item.partition("=")[2] for item in typed}
-    if "coreset.path" not in given:
+    if not given.get("coreset.path"):
         if any(flag in typed for flag in ("--help", "-h", "--cfg", "-c", "--info")):
             return typed
         raise UserError("coreset: missing; give coreset=<run folder or coreset file>")

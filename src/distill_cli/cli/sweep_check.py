@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Sequence
 
-from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from distill_cli.cli.compose import compose
@@ -20,6 +19,7 @@ def jobs(arguments: Sequence[str]) -> list[tuple[str, ...]]:
     other flags or unreadable words are given (Hydra says what is wrong with them)."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
 
     words = [word for word in arguments if word not in FLAGS]
     if len(words) == len(arguments) or any(word.startswith(("-", *SEARCHES)) for word in words):
@@ -33,27 +33,25 @@ def jobs(arguments: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def refused(arguments: Sequence[str]) -> list[str]:
-    """A line for each job with a wrong choice, key or value; the others run nevertheless.
+    """A line for each job with a wrong value; the others run nevertheless.
 
-    Raises UserError where all jobs are refused for one and the same reason.
+    Raises UserError for a choice or key that some job does not have, because Hydra then runs no
+    job, and where all jobs are refused for one and the same reason.
     """
-    found = jobs(arguments)
-    reasons = {number: text for number, words in enumerate(found) if (text := reason(words))}
-    if len(reasons) == len(found) > 1 and len(set(reasons.values())) == 1:
-        raise UserError(reasons[0])
-    lines = []
-    for number, text in reasons.items():
-        own = shlex.join(word for word in found[number] if word not in arguments)
-        lines.append(f"job {number} of {len(found)} cannot run ({own}): {text}")
+    found, lines, reasons = jobs(arguments), [], set()
+    for number, words in enumerate(found):
+        own = shlex.join(word for word in words if word not in arguments)
+        where = f"job {number} of {len(found)}" + (f" ({own})" if own else "")
+        try:
+            composed = compose("config", words)
+        except UserError as error:
+            raise UserError(f"{where}: {error}" if len(found) > 1 else str(error)) from error
+        try:
+            parse(composed)
+        except (UserError, OmegaConfBaseException) as error:
+            text = str(error) if isinstance(error, UserError) else one_line(error)
+            reasons.add(text)
+            lines.append(f"{where} cannot run: {text}")
+    if len(lines) == len(found) and len(reasons) == 1:
+        raise UserError(reasons.pop())
     return lines
-
-
-def reason(words: Sequence[str]) -> str:
-    """Why a job cannot run, as far as its words tell; "" if it can."""
-    try:
-        parse(compose("config", words))
-    except UserError as error:
-        return str(error)
-    except (HydraException, OmegaConfBaseException) as error:
-        return one_line(error)
-    return ""

@@ -30,6 +30,7 @@ distill-table readme FILE   results between the markers <!-- results:NAME --> of
                     several with commas
   --seeds 0,1       instead of the table's
   --out FOLDER      of results (outputs)
+  --expected FILE   the registry; NAME.expected.json beside a table file of your own
   key=value ...     added to every command, e.g. hardware=cpu: then no longer the published setting
 """
 
@@ -65,6 +66,10 @@ def command(arguments: Sequence[str]) -> int:
         if word.startswith("-") or "=" not in word:
             raise UserError(f"{word}: unknown option; see distill-table --help")
     options.more = tuple(others)
+    if getattr(options, "expected", "") is None:
+        own = name != "readme" and options.name.endswith(".yaml")  # a table of the user's
+        beside = Path(options.name).with_suffix(".expected.json")
+        options.expected = beside if own else registry.default_path()
     return COMMANDS[name](options)
 
 
@@ -90,7 +95,7 @@ def parser(name: str) -> Parser:
     if name == "verify":
         found.add_argument("--against", default="auto")
     if name in ("verify", "record", "readme"):
-        found.add_argument("--expected", type=Path, default=registry.default_path())
+        found.add_argument("--expected", type=Path)
     return found
 
 

@@ -45,7 +45,7 @@ def write_card(
 def card(result: Mapping[str, Any], files: CoresetFiles | None) -> str:
     """The card as Markdown. Facts that the result does not hold are left out."""
     parts = [
-        f"# Distilled coreset: {words.run_title(result)}",
+        f"# {words.coreset_title(result)}: {words.run_title(result)}",
         _what(result, files),
         "## How it was made",
         _made(result),
@@ -68,7 +68,7 @@ def card(result: Mapping[str, Any], files: CoresetFiles | None) -> str:
 
 def _what(result: Mapping[str, Any], files: CoresetFiles | None) -> str:
     names = (
-        f"{words.method_title(result.get('method'))}, {words.dataset_title(result.get('dataset'))}"
+        f"{words.method_title(result.get('method'))}, {words.dataset_title(words.data_of(result))}"
     )
     synthetic = (
         "A few synthetic images with labels, optimised so that a model fitted on them alone does "

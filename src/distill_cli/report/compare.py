@@ -1,12 +1,13 @@
 """Runs side by side: measurements, variants (configurations apart from seeds), mean and spread."""
 
+import json
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
-from distill_cli.naming import NOT_IN_DIGEST
+from distill_cli.naming import DATASET_NOT_IN_DIGEST, NOT_IN_DIGEST
 from distill_cli.report import words
 from distill_cli.report.collect import Run
 from distill_cli.report.published import Published, published_for
@@ -67,7 +68,7 @@ def variants(runs: Sequence[Run]) -> tuple[list[int], list[str]]:
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, run in enumerate(runs):
-        groups.setdefault((run.result.get("dataset"), run.result.get("ipc")), []).append(i)
+        groups.setdefault((words.data_of(run.result), run.result.get("ipc")), []).append(i)
     each, names = [0] * len(runs), list[str]()
     for group in groups.values():
         settings = [settings_of(runs[i]) for i in group]
@@ -111,8 +112,10 @@ def told_of(run: Run) -> tuple[str, ...]:
 
 def settings_of(run: Run) -> dict[str, str]:
     """Everything that decides the coreset except data set, size and seed, flattened."""
-    left = (*NOT_IN_DIGEST, "seed", "ipc", "dataset")
+    left = (*NOT_IN_DIGEST, "seed", "ipc")
     config = {k: v for k, v in section(run.result, "config").items() if k not in left}
+    data = section(config, "dataset")
+    config["dataset"] = {k: v for k, v in data.items() if k not in DATASET_NOT_IN_DIGEST}
     plain = {key: str(run.result.get(key)) for key in ("method", "labels", "init")}
     flat = dict(words.flatten(config)) | plain
     if not run.result.get("digest"):  # an evaluation of a file, which is what it is
@@ -131,13 +134,21 @@ def told_apart(own: int, alike: list[int], settings: list[dict[str, str]]) -> st
 
 
 def measurements(runs: Sequence[Run], each: Sequence[int]) -> list[Measurement]:
-    """Every evaluation of every run."""
-    found = []
+    """Every evaluation of every run; of one coreset file, which may lie in several places, each
+    measurement once."""
+    found, seen = [], set()
     for i, run in enumerate(runs):
         ipc = number(run.result.get("ipc"))
         for row in evaluations(run.result):
+            if not run.result.get("digest"):
+                file = section(run.result, "coreset").get("sha256")
+                settings = json.dumps(row.get("settings"), sort_keys=True, default=str)
+                key = file, row.get("protocol"), settings, row.get("conditions")
+                if key in seen:
+                    continue
+                seen.add(key)
             cell = Cell(
-                words.dataset_key(run.result.get("dataset")),
+                words.data_of(run.result),
                 None if ipc is None else round(ipc),
                 str(row.get("protocol")),
             )

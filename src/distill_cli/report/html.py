@@ -143,13 +143,18 @@ def _curves(result: Mapping[str, Any], metrics: list[dict[str, float]]) -> str:
     )
 
 
+def images_title(result: Mapping[str, Any]) -> str:
+    """Over the gallery of the coreset."""
+    return words.coreset_title(result).replace("coreset", "images")
+
+
 def _pictures(result: Mapping[str, Any], files_: CoresetFiles) -> str:
     coreset, ipc = files_.coreset, number(result.get("ipc"))
     size = round(ipc) if ipc else None
     names = coreset.class_names
     paired = files_.initial is not None
     distilled = sections.gallery(
-        "Distilled images", files_.distilled, coreset.labels, names, size, paired
+        images_title(result), files_.distilled, coreset.labels, names, size, paired
     )
     if files_.initial is not None and files_.initial_labels is not None:
         initial = sections.gallery(
@@ -177,6 +182,15 @@ def _labels(result: Mapping[str, Any], labels: np.ndarray, names: tuple[str, ...
     )
 
 
+def training_text(result: Mapping[str, Any]) -> str:
+    """ "287 of 1,438, smallest losses kept"; "" where no image was left out."""
+    training = section(result, "training")
+    if training.get("prune", "none") == "none":
+        return ""
+    used, images = words.count(training.get("used")), words.count(training.get("images"))
+    return f"{used} of {images}, {training['prune']} losses kept"
+
+
 def _settings(
     result: Mapping[str, Any], metrics: list[dict[str, float]], files_: CoresetFiles | None
 ) -> str:
@@ -186,7 +200,8 @@ def _settings(
     classes = len(class_names(result)) or (len(files_.coreset.class_names) if files_ else 0)
     settings = [
         ("Method", words.method_title(result.get("method"))),
-        ("Data set", words.dataset_title(result.get("dataset"))),
+        ("Data set", words.dataset_title(words.data_of(result))),
+        ("Training images", training_text(result)),
         ("Classes", str(classes or "")),
         ("Images per class", words.count(result.get("ipc"))),
         *((name, str(result.get(key) or "")) for name, key in _PLAIN),

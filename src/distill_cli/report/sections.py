@@ -39,7 +39,12 @@ def stats(result: Mapping[str, Any]) -> str:
     repeats = f" · mean of {runs:.0f} runs" if runs and runs > 1 else ""
     text = f'<span class="gain">{words.points(change)} points</span>' if change is not None else ""
     cards.append(
-        (" main", "Distilled coreset", main, " · ".join(filter(None, [text, protocol])) + repeats)
+        (
+            " main",
+            words.coreset_title(result),
+            main,
+            " · ".join(filter(None, [text, protocol])) + repeats,
+        )
     )
     parts = [
         f'<div class="card stat{style}"><div class="what">{title}</div><div class="big">'
@@ -95,7 +100,7 @@ def bars(result: Mapping[str, Any]) -> str:
                 ("", f"Real images, {name}", found.get("accuracy"), found.get("std"), 2)
                 for name, found in other_baselines(e).items()
             ),
-            (" ours", "Distilled coreset", e.get("accuracy"), e.get("std"), 2),
+            (" ours", words.coreset_title(result), e.get("accuracy"), e.get("std"), 2),
             (" pub", "Published", known and known.mean / 100, known and fraction(known.spread), 1),
         ]
         drawn = [

@@ -127,7 +127,7 @@ def lead(site: Comparison, skipped: Sequence[Skipped]) -> str:
     """How much there is."""
     facts = [words.plural(len(site.runs), "run"), words.plural(len(site.found), "evaluation")]
     methods = {str(run.result.get("method")) for run in site.runs}
-    datasets = {words.dataset_key(run.result.get("dataset")) for run in site.runs}
+    datasets = {words.data_of(run.result) for run in site.runs}
     facts += [words.plural(len(methods), "method"), words.plural(len(datasets), "data set")]
     if skipped:
         facts.append(f"{words.plural(len(skipped), 'folder')} passed over")

@@ -60,7 +60,7 @@ def groups(site: Comparison) -> list[Group]:
     found: dict[tuple[str, int | None], list[int]] = {}
     for i, run in enumerate(site.runs):
         ipc = number(run.result.get("ipc"))
-        key = words.dataset_key(run.result.get("dataset")), None if ipc is None else round(ipc)
+        key = words.data_of(run.result), None if ipc is None else round(ipc)
         found.setdefault(key, []).append(i)
     made = []
     for dataset, ipc in sorted(found, key=lambda key: (key[0], key[1] or 0)):

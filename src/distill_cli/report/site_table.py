@@ -55,7 +55,7 @@ def values(run: Run, row: Measurement | None) -> Values:
     change = gain(measured)
     return {
         "method": word(words.run_maker(result)),
-        "dataset": word(words.dataset_title(result.get("dataset"))),
+        "dataset": word(words.dataset_title(words.data_of(result))),
         "ipc": word(result.get("ipc")),
         "labels": word(result.get("labels")),
         "seed": word(result.get("seed")),

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
-from distill_cli.report.results import number
+from distill_cli.report.results import number, section
 
 NONE = "\u2013"  # en dash
 MINUS = "\u2212"
@@ -55,8 +55,23 @@ def dataset_key(dataset: object) -> str:
     return _DATASET_ALIASES.get(key, key)
 
 
+def data_of(result: Mapping[str, Any]) -> str:
+    """A result's data set in one spelling, with what was done to its training images:
+    "digits (label_noise)"."""
+    corrupt = section(section(result, "config"), "dataset").get("corrupt") or "none"
+    key = dataset_key(result.get("dataset"))
+    return key if corrupt == "none" else f"{key} ({corrupt})"
+
+
 def dataset_title(dataset: object) -> str:
-    return _DATASETS.get(dataset_key(dataset), str(dataset or "unknown data"))
+    """A data set in words; what stands in brackets behind it stays."""
+    name, bracket, rest = str(dataset or "unknown data").partition(" (")
+    return _DATASETS.get(dataset_key(name), name) + bracket + rest.replace("_", " ")
+
+
+def coreset_title(result: Mapping[str, Any]) -> str:
+    """What a run's coreset is."""
+    return "Real images" if result.get("method") in ("random", "full") else "Distilled coreset"
 
 
 def method_title(method: object) -> str:
@@ -80,7 +95,7 @@ def run_title(result: Mapping[str, Any]) -> str:
     unknown origin goes by its name."""
     ipc = number(result.get("ipc"))
     size = f", {plural(round(ipc), 'image')} per class" if ipc else ""
-    return f"{run_maker(result)} on {dataset_title(result.get('dataset'))}{size}"
+    return f"{run_maker(result)} on {dataset_title(data_of(result))}{size}"
 
 
 def run_maker(result: Mapping[str, Any]) -> str:

@@ -104,7 +104,7 @@ def measure_table(table: Table, find: Find, whole: Table | None = None) -> list[
 
 def measure_cell(cell: Cell, names: dict[str, Cell], run_of: Find) -> Measurement:
     """One cell; its metrics may refer to another column of the same row."""
-    runs = tuple(run_of(cell, seed) for seed in cell.seeds)
+    runs = tuple(run_of(cell, seed) for seed in cell.own_seeds)
     values: list[list[tuple[int, float]]] = [[] for _ in cell.metrics]
     for run in runs:
         if run.files is None:

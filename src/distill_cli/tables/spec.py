@@ -16,7 +16,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import MarkedYAMLError, YAMLError
 
 from distill_cli.config import config_dir, group_choices
 from distill_cli.errors import UserError, choice_error
@@ -148,6 +148,13 @@ class Cell:
         return "{seed}" in self.command
 
     @property
+    def own_seeds(self) -> tuple[int, ...]:
+        """Seeds that are runs of their own: one of a `distill` command that does not name them.
+        Other commands may measure all of them in one file."""
+        one = self.command.startswith("distill ") and not self.seeded
+        return self.seeds[:1] if one else self.seeds
+
+    @property
     def sweeps(self) -> bool:
         """Whether `distill -m ... seed=0,1` can run all seeds: `distill` that is given it once."""
         return self.command.startswith("distill ") and self.command.count("{seed}") == 1
@@ -193,6 +200,9 @@ def load_table(name: str) -> Table:
     path = Path(name) if own else config_dir() / "table" / f"{name}.yaml"
     try:
         tree = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except MarkedYAMLError as error:
+        line = "" if error.problem_mark is None else f"line {error.problem_mark.line + 1}: "
+        raise UserError(f"{path}: cannot be read ({line}{error.problem})") from error
     except (OmegaConfBaseException, ValueError, YAMLError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if not isinstance(tree, dict):

@@ -197,6 +197,10 @@ def export(
         },
         "class_names": list(names), "config": as_tree(config), "device": device_name(),
         "preprocess": dataclasses.asdict(config.preprocess),
+        "training": {
+            "images": len(problem.dataset.train.labels), "used": len(problem.train_rows),
+            "corrupt": config.dataset.corrupt, "prune": config.prune.keep,
+        },
         "initial_rows": None if start.rows is None else [int(row) for row in start.rows],
         "initial_record": start.record,
         "seconds": {
@@ -232,7 +236,7 @@ def evaluate_all(
     target = evaluation_problem(problem, evaluation, names, ridge, reporter, file.ridge_weights)
     baseline = None
     if evaluation.baseline and names and job.config.ipc:  # else there is nothing to draw from
-        baseline = initial_coreset(problem, RandomInit()).coreset
+        baseline = initial_coreset(problem.unpruned, RandomInit()).coreset
     for row in measure(names, evaluation, file.coreset, baseline, target):
         kept = [old for old in result["evaluations"] if old["protocol"] != row["protocol"]]
         result["evaluations"] = in_order(evaluation.protocols, [*kept, row])

@@ -78,7 +78,7 @@ def run(target: Target, folder: Path, command: str) -> dict[str, Any]:
         problem, file = ready(load_problem(config), target)
         baseline = None
         if config.evaluation.baseline and config.ipc:
-            baseline = initial_coreset(problem, RandomInit()).coreset
+            baseline = initial_coreset(problem.unpruned, RandomInit()).coreset
         ridge = DEFAULT_RIDGE if file.ridge is None else file.ridge
         protocols = list(config.evaluation.protocols)
         reporter = make_reporter(job, stop)

@@ -70,9 +70,12 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
         )
     about = getattr(distiller, "about", None)  # methods with networks of their own say which
     kernel = f"networks {about}" if about else f"kernel   {kernel}"
+    corrupt, prune = config.dataset.corrupt, config.prune.keep
+    name = data.name if corrupt == "none" else f"{data.name} ({corrupt})"
+    kept = "" if prune == "none" else f", {len(problem.train_rows)} kept (prune.keep={prune})"
     lines = [
-        f"{config.method.name} on {data.name}: {len(data.train.labels)} training images "
-        f"{height}x{width}x{channel}, {data.classes} classes",
+        f"{config.method.name} on {name}: {len(data.train.labels)} training images "
+        f"{height}x{width}x{channel}{kept}, {data.classes} classes",
         f"  coreset  {coreset} images ({config.ipc or 'all'} per class), labels {config.labels}, "
         f"init {config.init.name}, seed {config.seed}",
         f"  {kernel}; batch {config.batch.number} x {size}; loss {config.loss}",

@@ -35,7 +35,8 @@ class Problem:
     """A loaded dataset with its fitted preprocessing and the network description.
 
     train_rows: rows of the training split that batches and initial images come from; valid_rows:
-    rows of `valid_source` that choose the best step.
+    rows of `valid_source` that choose the best step; pruned_from: train_rows before prune.keep left
+    some out, None where it did not.
     """
 
     config: Config
@@ -44,6 +45,18 @@ class Problem:
     architecture: Architecture
     train_rows: np.ndarray
     valid_rows: np.ndarray
+    pruned_from: np.ndarray | None = None
+
+    @property
+    def unpruned(self) -> "Problem":
+        """The problem with all of its training rows: what baselines are drawn from."""
+        return self if self.pruned_from is None else self.on_rows(self.pruned_from, None)
+
+    def on_rows(self, rows: np.ndarray, pruned_from: np.ndarray | None) -> "Problem":
+        """The problem with other training rows; the preprocessed split is not made again."""
+        other = dataclasses.replace(self, train_rows=rows, pruned_from=pruned_from)
+        other.__dict__["train_images"] = self.train_images
+        return other
 
     @cached_property
     def train_images(self) -> np.ndarray | None:
@@ -168,14 +181,13 @@ def pruned(problem: Problem) -> Problem:
     features = Features(FeatureConfig(networks=prune.networks), request, "prune")
     targets = np.asarray(one_hot_centred(labels, classes), np.float64)
     losses = leverage(features, targets, lam=prune.lam).left_out
+    ratio = 0.5 if prune.ratio is None else prune.ratio
     kept = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
-        count = min(len(members), max(config.ipc, round(prune.ratio * len(members))))
+        count = min(len(members), max(config.ipc, round(ratio * len(members))))
         order = np.argsort(losses[members], kind="stable")
         kept.append(members[order[:count] if prune.keep == "smallest" else order[-count:]])
     stay = np.sort(np.concatenate(kept))
     log.info("prune.keep=%s: %d of %d training images stay", prune.keep, len(stay), len(rows))
-    smaller = dataclasses.replace(problem, train_rows=rows[stay])
-    smaller.__dict__["train_images"] = resident  # the preprocessed split is not made again
-    return smaller
+    return problem.on_rows(rows[stay], rows)

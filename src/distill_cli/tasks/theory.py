@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json, write_json
-from distill_cli.errors import RunStopped
+from distill_cli.errors import RunStopped, UserError
 from distill_cli.naming import digest
 from distill_cli.tasks.plan import device_name
 from distill_cli.tasks.runtime import configure_jax, locked, peak_memory_mb
@@ -32,6 +33,7 @@ SHOWN = (
     "mse_teacher", "mse_lazy", "mse_d1_ridge", "mse_d1_d2", "mse_new_init", "mse_new_init_d2",
     "mse_new_init_span", "mse_equal_memory_real", "overlap", "energy",
 )  # fmt: skip
+AGREE = 0.01  # relative difference that other hardware may make to an error
 SHARED = 40  # things that the cells of studies share, kept at a time
 log = logging.getLogger(__name__)
 
@@ -189,6 +191,11 @@ def retrain(path: str, say: Say) -> dict[str, float]:
     recorded = recorded_error(Path(path), meta["seed"])
     if recorded is not None:
         say(f"recorded by the run that made it:                  {recorded!r}")
+        if not math.isclose(error, recorded, rel_tol=AGREE):
+            raise UserError(
+                f"artefact={path}: does not give the recorded error; its link {meta['link']} "
+                "or this program changed since"
+            )
     return {"mse_d1_d2": error, **{f"floats_{k}": v for k, v in floats.items()}}
 
 

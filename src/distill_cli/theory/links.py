@@ -122,10 +122,16 @@ def from_file(name: str, r: int) -> Link:
         raise UserError(
             f"link={name}: {function_name} fails on an array {(POINTS, r)}: {error}"
         ) from error
-    if values.shape != (POINTS,) or not np.isfinite(values).all() or values.std() < 1e-6:
+    found = ""
+    if values.shape != (POINTS,):
+        found = f"shape {values.shape} for n = {POINTS}"
+    elif not np.isfinite(values).all():
+        found = "numbers that are not finite"
+    elif values.std() < 1e-6:
+        found = "equal numbers"
+    if found:
         raise UserError(
-            f"link={name}: must map (n, {r}) to n finite numbers that are not all equal, "
-            f"found shape {values.shape}"
+            f"link={name}: must map (n, {r}) to n different finite numbers, found {found}"
         )
     mean, deviation = float(values.mean()), float(values.std())
 
