@@ -38,7 +38,7 @@ def curves(
     axes.set(title=title, xlabel=across, ylabel=up)
     axes.grid(alpha=0.3)
     if len(drawn) > 1:
-        axes.legend(frameon=False, fontsize=9)
+        figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return _png(figure)
 
 
