@@ -157,10 +157,11 @@ def draw(chart: Chart, note: str = "") -> str:
             f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
         )
         parts.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{text(value)}</text>')
-    for value in across.ticks(4):
+    ticks = {chart.x_text(value): value for value in across.ticks(4)}  # each number once
+    for label, value in ticks.items():
         x = at(value, corner[1])[0]
         y = HEIGHT - BOTTOM + 18
-        parts.append(f'<text x="{x:.1f}" y="{y}" text-anchor="middle">{chart.x_text(value)}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{y}" text-anchor="middle">{label}</text>')
     parts.append(
         f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{chart.x_name}</text>'
     )
