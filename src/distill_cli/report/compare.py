@@ -1,6 +1,5 @@
 """Runs side by side: measurements, variants (configurations apart from seeds), mean and spread."""
 
-import json
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from distill_cli.naming import DATASET_NOT_IN_DIGEST, NOT_IN_DIGEST
 from distill_cli.report import words
 from distill_cli.report.collect import Run
 from distill_cli.report.published import Published, published_for
-from distill_cli.report.results import baseline, evaluations, number, section
+from distill_cli.report.results import baseline, evaluations, measured_what, number, section
 
 DIFFERENCES = 3  # settings that are named where more tells two variants apart
 
@@ -141,9 +140,7 @@ def measurements(runs: Sequence[Run], each: Sequence[int]) -> list[Measurement]:
         ipc = number(run.result.get("ipc"))
         for row in evaluations(run.result):
             if not run.result.get("digest"):
-                file = section(run.result, "coreset").get("sha256")
-                settings = json.dumps(row.get("settings"), sort_keys=True, default=str)
-                key = file, row.get("protocol"), settings, row.get("conditions")
+                key = section(run.result, "coreset").get("sha256"), measured_what(row)
                 if key in seen:
                     continue
                 seen.add(key)

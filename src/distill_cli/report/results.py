@@ -60,6 +60,12 @@ def evaluations(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
 
 
+def measured_what(evaluation: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Protocol, settings and conditions: equal for two measurements that repeat one another."""
+    settings = json.dumps(evaluation.get("settings"), sort_keys=True, default=str)
+    return evaluation.get("protocol"), settings, evaluation.get("conditions")
+
+
 def baseline(evaluation: Mapping[str, Any]) -> dict[str, Any]:
     """baseline_random of an evaluation: the same protocol on the real images of the start."""
     found = evaluation.get("baseline_random")

@@ -1,7 +1,6 @@
 """task evaluate: measure any coreset on a dataset, with the run's or a freshly fitted transform."""
 
 import dataclasses
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from distill_cli.errors import UserError
 from distill_cli.formats import likeness
 from distill_cli.init.random import Config as RandomInit
 from distill_cli.naming import digest
+from distill_cli.report.results import measured_what
 from distill_cli.report.terminal import summary
 from distill_cli.tasks.distill import Job, as_tree, make_reporter
 from distill_cli.tasks.measure import Row, evaluation_problem, initial_coreset, measure
@@ -130,13 +130,8 @@ def earlier_rows(path: Path, result: dict[str, Any]) -> list[Row]:
 
 def merged(new: list[Row], earlier: list[Row]) -> list[Row]:
     """New rows, then the earlier ones that none of them repeats."""
-
-    def key(row: Row) -> tuple[Any, ...]:
-        settings = json.dumps(row.get("settings"), sort_keys=True, default=str)
-        return row["protocol"], settings, row["conditions"]
-
-    measured = {key(row) for row in new}
-    return [*new, *(row for row in earlier if key(row) not in measured)]
+    measured = {measured_what(row) for row in new}
+    return [*new, *(row for row in earlier if measured_what(row) not in measured)]
 
 
 def ready(problem: Problem, target: Target) -> tuple[Problem, CoresetFile]:
