@@ -32,6 +32,15 @@ def coreset_override(value: str) -> str:
     return as_override("coreset.path", Path(path) if path else path)
 
 
+def with_coreset_paths(arguments: Iterable[str]) -> list[str]:
+    """`coreset=PATH` becomes coreset.path=PATH, quoted for Hydra where needed."""
+    pairs = ((argument, argument.partition("=")) for argument in arguments)
+    return [
+        coreset_override(value) if equals and key == "coreset" else argument
+        for argument, (key, equals, value) in pairs
+    ]
+
+
 def plain_word(value: str) -> bool:
     """Whether Hydra's grammar takes the text as it stands."""
     return bool(value) and all(c.isalnum() or c in "_-./:+%@?*[]," for c in value)
@@ -73,4 +82,12 @@ def known_keys(config_name: str, key: str) -> list[str]:
     return [f"{prefix}{name}" for name in tree] if isinstance(tree, dict) else []
 
 
-__all__ = ["as_override", "compose", "coreset_override", "known_keys", "parse", "run_folder"]
+__all__ = [
+    "as_override",
+    "compose",
+    "coreset_override",
+    "known_keys",
+    "parse",
+    "run_folder",
+    "with_coreset_paths",
+]

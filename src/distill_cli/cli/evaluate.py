@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from distill_cli.cli.compose import coreset_override
+from distill_cli.cli.compose import coreset_override, with_coreset_paths
 from distill_cli.cli.distill import remove_if_unused
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.config import config_dir
@@ -99,12 +99,7 @@ def with_run_settings(arguments: Iterable[str]) -> list[str]:
     typed wins, except that another preprocessing than a foreign file's needs coreset.force=true
     (a run's is compared with its record later). Raises UserError.
     """
-    typed = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and key == "coreset":
-            argument = coreset_override(value)
-        typed.append(argument)
+    typed = with_coreset_paths(arguments)
     given = {item.partition("=")[0].lstrip("+~"): item.partition("=")[2] for item in typed}
     if not given.get("coreset.path"):
         if any(flag in typed for flag in ("--help", "-h", "--cfg", "-c", "--info")):

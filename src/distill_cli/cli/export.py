@@ -1,11 +1,10 @@
 """The command `distill-export`."""
 
 import sys
-from collections.abc import Iterable
 
 from omegaconf import DictConfig
 
-from distill_cli.cli.compose import coreset_override
+from distill_cli.cli.compose import with_coreset_paths
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.config import config_dir, plain
 from distill_cli.errors import UserError
@@ -19,19 +18,8 @@ def main() -> None:
 
     register_resolvers()
     with exit_codes("export"):
-        sys.argv[1:] = with_paths(sys.argv[1:])
+        sys.argv[1:] = with_coreset_paths(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="export")(task)()
-
-
-def with_paths(arguments: Iterable[str]) -> list[str]:
-    """`coreset=PATH` becomes coreset.path=PATH, quoted for Hydra where needed."""
-    typed = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and key == "coreset":
-            argument = coreset_override(value)
-        typed.append(argument)
-    return typed
 
 
 def task(composed: DictConfig) -> None:

@@ -17,13 +17,13 @@ SEARCHES = ("search=", "hydra/sweeper=")
 def jobs(arguments: Sequence[str]) -> list[tuple[str, ...]]:
     """Overrides of each job that Hydra's own sweeper will make; [] where a search decides, or where
     other flags or unreadable words are given (Hydra says what is wrong with them)."""
+    words = [word for word in arguments if word not in FLAGS]
+    if len(words) == len(arguments) or any(word.startswith(("-", *SEARCHES)) for word in words):
+        return []
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    words = [word for word in arguments if word not in FLAGS]
-    if len(words) == len(arguments) or any(word.startswith(("-", *SEARCHES)) for word in words):
-        return []
     try:
         parsed = OverridesParser.create().parse_overrides(words)
         batches = BasicSweeper.split_arguments(parsed, max_batch_size=None)

@@ -13,8 +13,7 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from distill_cli.errors import choice_error
-from distill_cli.report.results import section
-from distill_cli.report.words import dataset_key, protocol_key
+from distill_cli.report.words import corruption, dataset_key, protocol_key
 
 
 class Published(NamedTuple):
@@ -143,7 +142,7 @@ def published_cell(dataset: object, ipc: object) -> list[Published]:
 
 def published_for(result: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Published | None:
     """The published figure for one evaluation of a run; none for corrupted training images."""
-    if section(section(result, "config"), "dataset").get("corrupt", "none") != "none":
+    if corruption(result):
         return None
     method, dataset, ipc, labels = (result.get(k) for k in ("method", "dataset", "ipc", "labels"))
     network = architecture_name(result)

@@ -58,9 +58,14 @@ def dataset_key(dataset: object) -> str:
 def data_of(result: Mapping[str, Any]) -> str:
     """A result's data set in one spelling, with what was done to its training images:
     "digits (label_noise)"."""
-    corrupt = section(section(result, "config"), "dataset").get("corrupt") or "none"
-    key = dataset_key(result.get("dataset"))
-    return key if corrupt == "none" else f"{key} ({corrupt})"
+    key, corrupt = dataset_key(result.get("dataset")), corruption(result)
+    return f"{key} ({corrupt})" if corrupt else key
+
+
+def corruption(result: Mapping[str, Any]) -> str:
+    """dataset.corrupt of a run; "" where the training images are as they came."""
+    corrupt = section(section(result, "config"), "dataset").get("corrupt")
+    return "" if corrupt in (None, "none") else str(corrupt)
 
 
 def dataset_title(dataset: object) -> str:
