@@ -26,6 +26,8 @@ BAD = {
     "text": (["d=many"], "d=many: wrong type; must be int"),
     "key": (["dd=3"], "key=dd: unknown (did you mean d?)"),
     "study": (["study=m3"], "study=m3: unknown"),
+    "key beside a study": (["study=m2", "d=5"], "d=5: not beside study=, which sets it; only seed"),
+    "seed of a study": (["study=m2", "seed=-1"], "seed=-1: must lie in [0, 4294967295]"),
     "task": (["repot"], "task=repot: unknown (did you mean report?)"),
     "nothing to report": (["report"], "holds no result of a study"),
     "no artefact": (["retrain"], "artefact: missing"),

@@ -78,8 +78,8 @@ def test_numbers_are_counted_from_the_file(cell, tmp_path, variant):
     with np.load(tmp_path / "d.npz") as arrays:
         total = sum(arrays[name].size for name in arrays.files if name != "meta")
     d = BASE.d
-    # One step keeps neither labels, all 1, nor the second halves of its pairs.
-    first = 8 * (d + 1) if variant == "multi_step" else 8 // 2 * d
+    # One step keeps no labels, all 1, and of its pairs the first halves and their common centre.
+    first = 8 * (d + 1) if variant == "multi_step" else (8 // 2 + 1) * d
     assert total == done.rows[0]["floats"] == first + 100 + d + 1
 
 

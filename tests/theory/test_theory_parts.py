@@ -2,12 +2,14 @@
 
 import math
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from distill_cli.errors import UserError
-from distill_cli.theory import artefact, links, metrics, readout, slopes, study
+from distill_cli.theory import artefact, bench, links, metrics, readout, slopes, study
 from distill_cli.theory.config import LINKS, CellConfig
+from distill_cli.theory.data import Affine
 
 RNG = np.random.default_rng(0)
 
@@ -111,6 +113,19 @@ def test_overlap_and_energy():
     assert np.allclose(total, np.sum(mixed**2, 1))
 
 
+@pytest.mark.parametrize("control", ["none", "removed", "projected"])
+def test_pairs_come_back_from_their_first_halves_and_their_centre(control):
+    config = CellConfig(variant="one_step", m1=6, d=7, control=control, measure=())
+    first, centre = RNG.standard_normal((3, 7)), RNG.standard_normal(7)
+    pairs = np.concatenate([first, centre - first]).astype(np.float32)
+    theta = np.linalg.qr(RNG.standard_normal((7, 2)))[0]
+    points = bench.edited(config, pairs, theta).astype(np.float32)
+    line = Affine(jnp.zeros(()), jnp.zeros(7))
+    file = artefact.pack(config, 0, points, np.ones(6), line)
+    assert np.allclose(file.d1()[0], points, atol=1e-6)
+    assert file.floats("d1") == 4 * 7 and file.meta["m1"] == 6
+
+
 def test_eight_bits_round_to_half_a_level_and_count_their_scale():
     values = RNG.standard_normal((4, 7)).astype(np.float32)
     found = artefact.Artefact(artefact.quantised("d1_inputs", values, "int8"), {})
@@ -151,7 +166,8 @@ def test_every_study_is_readable_and_expects_only_cells_it_has(name):
     found = study.load(name)
     cells = study.expand(found, slow=True)
     assert len(cells) == len(set(cells)) > 3
-    assert all(cell.seed == (0, 1, 2) for cell in cells)
+    assert all(cell.seed == tuple(range(10)) for cell in cells)
+    assert {cell.seed for cell in study.expand(found, False, seeds=[4])} == {(4,)}
     metrics_ = {m for t in found.expected for m in [t["metric"]]}
     row = dict.fromkeys([*metrics_, "floats"], 0.5)
     summaries = [study.summary(cell, [row, row]) for cell in cells]
@@ -169,6 +185,18 @@ def test_bands():
     rows = [{"mse_d1_ridge": 0.155, "overlap": 0.885}]
     found = study.compare(judged, [study.summary(CellConfig(d=10), rows)])
     assert [item["within"] for item in found] == [True, False, False]
+
+
+def test_a_figure_outside_says_how_often_as_few_seeds_as_its_own_are_within():
+    table = {"metric": "mse_d1_ridge", "rows": "d", "values": {10: 0.1}}  # at most 0.16
+    values = [0.1, 0.1, 0.1, 0.5]  # one choice of three of them is without the last
+    rows = [{"mse_d1_ridge": value} for value in values]
+    cells = [study.summary(CellConfig(d=10), rows)]
+    for seeds, share in ((3, 1 / 4), (1, 3 / 4)):
+        judged = study.Study("t", "0", {}, (), (table | {"seeds": seeds},))
+        (item,) = study.compare(judged, cells)
+        assert item["within"] is False and item["few"] == seeds
+        assert item["share_within"] == pytest.approx(share)
 
 
 def test_a_command_gives_its_cell_back():

@@ -74,7 +74,8 @@ def task(composed: DictConfig) -> float:
         if own["task"] == "report":
             return report(out, own["results"], say)
         if own["study"] is not None or own["task"] == "study":
-            return studies(own["study"] or "all", out, slow, say)
+            seeds = seeds_of_studies(HydraConfig.get().overrides.task, tree)
+            return studies(own["study"] or "all", out, slow, say, seeds)
         return cell(tree, out, say)
 
 
@@ -90,19 +91,28 @@ def cell(tree: dict[str, Any], out: Path, say: Any) -> float:
     return float(result["rows"][0]["mse_d1_ridge"])
 
 
-def studies(names: str | list[str], out: Path, slow: bool, say: Any) -> float:
+def seeds_of_studies(overrides: Iterable[str], tree: dict[str, Any]) -> Any:
+    """The seeds typed beside study=, None for those of its file. UserError for another key of a
+    cell: a study sets them itself."""
+    typed = {text.split("=")[0].lstrip("+~") for text in overrides} & set(tree)
+    for key in sorted(typed - {"seed"}):
+        raise UserError(f"{key}={tree[key]}: not beside study=, which sets it; only seed is")
+    return tree["seed"] if "seed" in typed else None
+
+
+def studies(names: str | list[str], out: Path, slow: bool, say: Any, seeds: Any = None) -> float:
     """Run studies, then write the report."""
     from distill_cli.theory import study
 
     chosen = names if isinstance(names, list) else [str(names)]
     chosen = study.names() if chosen == ["all"] else chosen
     for each in chosen:
-        study.expand(study.load(each), slow)
+        study.expand(study.load(each), slow, seeds)
     from distill_cli.tasks import theory
 
     memory = theory.Memory(theory.SHARED)
     for each in chosen:
-        theory.run_study(each, out, slow, say, memory)
+        theory.run_study(each, out, slow, say, memory, seeds)
     return report(out, None, say)
 
 

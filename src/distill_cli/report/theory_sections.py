@@ -7,7 +7,7 @@ import numpy as np
 
 from distill_cli.report import theory_figures as draw
 from distill_cli.report import words
-from distill_cli.theory.study import KEYS, Cell, select
+from distill_cli.theory.study import KEYS, Cell, chance, select
 
 MSE = "relative MSE"
 COLUMNS = {
@@ -148,7 +148,7 @@ def comparison(study: Mapping[str, Any]) -> tuple[list[str], list[list[str]], li
             continue
         where = ", ".join(f"{k} = {v}" for k, v in item["at"].items() if v is not None)
         limit = f"{item['side']} {item['limit']:.4g}"
-        verdict = "within" if item["within"] else "outside"
+        verdict = "within" if item["within"] else f"outside{chance(item)}"
         figures_ = [f"{item['expected']:.4g}", limit, f"{item['measured']:.4f}", verdict]
         rows.append([f"{item['metric']}: {where}", *figures_])
         marks.append(not item["within"])

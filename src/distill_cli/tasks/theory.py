@@ -33,6 +33,7 @@ SHOWN = (
     "mse_teacher", "mse_lazy", "mse_d1_ridge", "mse_d1_d2", "mse_new_init", "mse_new_init_d2",
     "mse_new_init_span", "mse_equal_memory_real", "overlap", "energy",
 )  # fmt: skip
+SCHEMA = 2  # of a cell's result; 1 had pairs that were exact negatives
 AGREE = 0.01  # relative difference that other hardware may make to an error
 SHARED = 40  # things that the cells of studies share, kept at a time
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def run(config: CellConfig, out: Path, memory: Memory | None = None) -> Result:
             artefact.save(path, found)
             files[path.name] = sha256(path)
         result: Result = {
-            "schema": 1, "version": __version__, "digest": name,
+            "schema": SCHEMA, "version": __version__, "digest": name,
             "command": study.command(config), "device": device_name(),
             "config": dataclasses.asdict(config), "rows": cell.rows,
             "summary": study.summary(config, cell.rows), "files": files,
@@ -74,7 +75,7 @@ def finished(folder: Path, name: str) -> Result | None:
     result = read_json(folder / "result.json")
     if not isinstance(result, dict) or result.get("digest") != name:
         return None
-    if result.get("version") != __version__ or result.get("schema") != 1:
+    if result.get("version") != __version__ or result.get("schema") != SCHEMA:
         return None
     intact = all(
         (folder / file).is_file() and sha256(folder / file) == known
@@ -100,15 +101,17 @@ def show(result: Result) -> str:
     return "\n".join(lines)
 
 
-def run_study(name: str, out: Path, slow: bool, say: Say, memory: Memory | None = None) -> Result:
+def run_study(
+    name: str, out: Path, slow: bool, say: Say, memory: Memory | None = None, seeds: Any = None
+) -> Result:
     """All cells of a study, finished ones not repeated; <out>/theory/studies/<name>.json.
 
-    memory: what studies share that run one after another.
+    memory: what studies share that run one after another; seeds: other ones than its file names.
 
     A signal ends the study after the cell at hand; the same command goes on.
     """
     found = study.load(name)
-    cells = study.expand(found, slow)
+    cells = study.expand(found, slow, seeds)
     memory = memory or Memory(SHARED)
     summaries, spent, fresh = [], 0.0, 0
     say(f"study {name}: {found.title}, {len(cells)} cells")
@@ -132,7 +135,7 @@ def run_study(name: str, out: Path, slow: bool, say: Say, memory: Memory | None 
     result = {
         "schema": 1, "version": __version__, "study": name, "title": found.title,
         "section": found.section, "x": found.x, "group": found.group,
-        "command": f"distill-theory study={name}" + (" slow=true" if slow else ""),
+        "command": study_command(name, slow, seeds),
         "device": device_name(), "seconds": round(spent, 1), "cells": summaries,
         "comparison": comparison,
     }  # fmt: skip
@@ -146,6 +149,14 @@ def run_study(name: str, out: Path, slow: bool, say: Say, memory: Memory | None 
     return result
 
 
+def study_command(name: str, slow: bool, seeds: Any) -> str:
+    """The command that runs a study."""
+    parts = [f"distill-theory study={name}"] + ["slow=true"] * slow
+    if seeds is not None:
+        parts.append(f'"seed={seeds}"'.replace(" ", ""))
+    return " ".join(parts)
+
+
 def alignment(config: CellConfig, folder: Path) -> dict[str, list]:
     """Where the distilled points of a cell's first seed lie in the true basis."""
     file = artefact.load(folder / f"distilled_seed{config.seed[0]}.npz")
@@ -156,9 +167,8 @@ def alignment(config: CellConfig, folder: Path) -> dict[str, list]:
 def outside(item: Result) -> str:
     """A comparison in words."""
     where = " ".join(f"{key}={value}" for key, value in item["at"].items())
-    return (
-        f"{item['metric']} at {where}: {item['measured']:.4f}, {item['side']} {item['limit']:.4f}"
-    )
+    figure = f"{item['measured']:.4f}, {item['side']} {item['limit']:.4f}"
+    return f"{item['metric']} at {where}: {figure}{study.chance(item)}"
 
 
 def line(index: int, count: int, result: Result, spent: float) -> str:

@@ -1,7 +1,8 @@
 """The distilled data as a file: everything that a fresh process needs to train the student.
 
 An npz without pickles. Numbers that are stored: d1_inputs, d1_labels (left out where all are 1),
-d2_labels, alpha, beta, and a scale per array of 8-bit integers. Everything else (initial network,
+d1_centre (of pairs, of which d1_inputs holds the first half), d2_labels, alpha, beta, and a scale
+per array of 8-bit integers. Everything else (initial network,
 biases, inputs of D2) comes back from the seed; `meta` is a line of JSON that holds it, with the
 sizes and the name of the target, which only the test needs.
 """
@@ -26,7 +27,11 @@ from distill_cli.theory.data import Affine
 META = (
     "d", "r", "link", "L", "noise", "lam2", "readout_steps", "bias", "row_norm", "test",
 )  # fmt: skip
-NUMBERS = {"d1": ("d1_inputs", "d1_labels"), "d2": ("d2_labels",), "affine": ("alpha", "beta")}
+NUMBERS = {
+    "d1": ("d1_inputs", "d1_centre", "d1_labels"),
+    "d2": ("d2_labels",),
+    "affine": ("alpha", "beta"),
+}
 
 
 class Artefact(NamedTuple):
@@ -54,7 +59,7 @@ class Artefact(NamedTuple):
         """(inputs, labels) of D1, the second half of antithetic pairs put back."""
         x = self.numbers("d1_inputs")
         if self.meta["antithetic_half"]:
-            x = np.concatenate([x, -x])
+            x = np.concatenate([x, self.numbers("d1_centre") - x])
         if "d1_labels" in self.arrays:
             return x, self.numbers("d1_labels")
         return x, np.ones(len(x), np.float32)
@@ -91,16 +96,19 @@ def pack(
     config: CellConfig, seed: int, inputs: np.ndarray, labels: np.ndarray, line: Affine
 ) -> Artefact:
     """An artefact of D1 and the affine part; with_labels adds D2."""
-    # Editing D1 afterwards (controls) keeps pairs: both halves are changed alike.
+    # Pairs add up to one centre, also after linear edits of D1 (controls).
     half = config.antithetic_half and config.control != "undistilled"
-    arrays = quantised(
-        "d1_inputs", inputs[: len(inputs) // 2] if half else inputs, config.precision_d1
-    )
+    precision, arrays = config.precision_d1, {}
+    if half:
+        first, second = np.split(np.asarray(inputs, np.float64), 2)
+        arrays = quantised("d1_centre", (first + second).mean(0).astype(np.float32), precision)
+        inputs = inputs[: len(first)]
+    arrays |= quantised("d1_inputs", inputs, precision)
     if not np.all(labels == 1):
-        arrays |= quantised("d1_labels", labels, config.precision_d1)
+        arrays |= quantised("d1_labels", labels, precision)
     arrays |= {"alpha": np.asarray(line.alpha), "beta": np.asarray(line.beta)}
     meta = {key: getattr(config, key) for key in META}
-    return Artefact(arrays, meta | {"seed": seed, "m1": len(inputs), "antithetic_half": half})
+    return Artefact(arrays, meta | {"seed": seed, "m1": len(labels), "antithetic_half": half})
 
 
 def with_labels(artefact: Artefact, labels: np.ndarray, precision: str) -> Artefact:

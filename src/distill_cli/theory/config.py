@@ -119,7 +119,7 @@ class CellConfig:
 
     @property
     def antithetic_half(self) -> bool:
-        """Whether D1 is stored as its first half: the second is its negative."""
+        """Whether D1 is stored as its first half and the centre that gives back the second."""
         return self.variant == "one_step" and self.pairs == "antithetic"
 
 

@@ -42,22 +42,15 @@ def alignment(
 
 
 def one_step(
-    inputs: Float[Array, "m d"],
-    rows: Float[Array, "P d"],
-    target: Float[Array, "P d"],
-    antithetic: bool = False,
+    inputs: Float[Array, "m d"], rows: Float[Array, "P d"], target: Float[Array, "P d"]
 ) -> Float[Array, "m d"]:
     """x_m <- mean over w of 1[<w, x_m> > 0] g(w): one gradient step that forgets the start.
 
-    antithetic: the inputs are x and then -x; half of mean g(w), the part that both share, is
-    taken off, which makes the second half exactly the negative of the first. In the limit this
-    applies H to the start point: one power iteration.
+    In the limit this applies H to the start point: one power iteration. Of a pair x, -x every w is
+    on the side of one, so their results add up to mean g(w), whatever x is: a pool of finite size
+    leaves that centre above zero, and pairs are reflections at half of it, no exact negatives.
     """
-    moved = jax.grad(alignment)(inputs, rows, target)
-    if not antithetic:
-        return moved
-    half = moved[: len(inputs) // 2] - target.mean(0)[None] / 2
-    return jnp.concatenate([half, -half])
+    return jax.grad(alignment)(inputs, rows, target)
 
 
 def sign_labels(
@@ -109,7 +102,7 @@ def distil(
     ones = jnp.ones(config.m1, jnp.float32)
     if config.control == "undistilled":
         return D1(start, ones)
-    first = one_step(start, rows, target, config.pairs == "antithetic")
+    first = one_step(start, rows, target)
     if config.variant == "one_step":
         return D1(first, ones)
     begin = start if config.start == "random" else first
