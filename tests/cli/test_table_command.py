@@ -36,6 +36,7 @@ def run(monkeypatch, tmp_path, capsys):
         (["show", "digits_demo", "--cells", "ipc9"], "choose among ipc1/random"),
         (["show", "digits_demo", "--format", "pdf"], "format=pdf: unknown"),
         (["show", "digits_demo", "--seeds", "a"], "seeds=a: must be whole numbers"),
+        (["show", "digits_demo", "--out", __file__], "a file; give a folder"),
         (["show", "digits_demo", "--what"], "--what: unknown option"),
         (["show"], "see distill-table --help"),
         (["show", "digits_demo", "--figure", "x.png"], "has no figure"),

@@ -111,6 +111,11 @@ def test_jobs_of_a_sweep(words, count):
     assert len(sweep_check.jobs(words)) == count
 
 
+def test_a_job_that_repeats_another_is_named():
+    with pytest.raises(UserError, match=r"job 2 of 3 \(seed=1\): the same as job 1"):
+        sweep_check.refused(["-m", "seed=0,1,1"])
+
+
 def test_no_sweep_no_table(tmp_path, capsys):
     with sweep.sweep(["seed=0", f"out={tmp_path}"]):
         assert sweep.journal(0, "x", tmp_path) is None

@@ -36,12 +36,14 @@ def refused(arguments: Sequence[str]) -> list[str]:
     """A line for each job with a wrong value; the others run nevertheless.
 
     Raises UserError for a choice or key that some job does not have, because Hydra then runs no
-    job, and where all jobs are refused for one and the same reason.
+    job, for a job that repeats another, and where all jobs are refused for one and the same reason.
     """
     found, lines, reasons = jobs(arguments), [], set()
     for number, words in enumerate(found):
         own = shlex.join(word for word in words if word not in arguments)
         where = f"job {number} of {len(found)}" + (f" ({own})" if own else "")
+        if found.index(words) < number:
+            raise UserError(f"{where}: the same as job {found.index(words)}")
         try:
             composed = compose("config", words)
         except UserError as error:

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from distill_cli.cli.compose import compose, run_folder
 from distill_cli.cli.errors import exit_codes
 from distill_cli.config import parse, plain
-from distill_cli.core.files import check_out, write_bytes
+from distill_cli.core.files import check_folder, check_out, write_bytes
 from distill_cli.errors import RunStopped, UserError, choice_error
 from distill_cli.tables import registry, spec
 from distill_cli.tables.measured import Measurement, measure_table
@@ -119,6 +119,7 @@ def locate(overrides: Sequence[str], check: bool = False) -> Located:
 
 def chosen(options: Any) -> tuple[spec.Table, spec.Table]:
     """(the table with the cells and seeds asked for, all of it)."""
+    check_folder(options.out)
     whole = spec.load_table(options.name)
     if options.seeds is not None:
         cells = [replace(cell, seeds=tuple(options.seeds)) for cell in whole.cells]

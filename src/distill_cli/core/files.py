@@ -11,12 +11,18 @@ import numpy as np
 from distill_cli.errors import StorageError, UserError
 
 
-def check_out(out: Path) -> None:
-    """UserError where no folder `out` can be made or written to, before any work."""
+def check_folder(out: Path) -> Path:
+    """The nearest existing folder at or above `out`; UserError where a file is in the way."""
     place = next(place for place in (out, *out.absolute().parents) if place.exists())
     if not place.is_dir():
         which = "a file" if place == out else f"{place} is a file"
         raise UserError(f"out={out}: {which}; give a folder")
+    return place
+
+
+def check_out(out: Path) -> None:
+    """UserError where no folder `out` can be made or written to, before any work."""
+    place = check_folder(out)
     if not os.access(place, os.W_OK | os.X_OK):
         raise UserError(f"out={out}: no permission to write to {place}")
 
