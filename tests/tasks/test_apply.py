@@ -39,6 +39,9 @@ def test_explain_agrees_with_the_evaluation_of_the_run(command, tmp_path):
     check_page(folder)
     again = command("distill-apply", "explain", *options)
     assert "finished before" in again.out
+    (folder / "strips.png").unlink()
+    again = command("distill-apply", "explain", *options)
+    assert "finished before" not in again.out and (folder / "strips.png").is_file()
     random = command("distill-apply", "explain", *options, "kernel=random_features", "draws=2",
                      "networks=2")  # fmt: skip
     assert random.code == 0, random.err

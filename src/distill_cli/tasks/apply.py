@@ -27,6 +27,8 @@ from distill_cli.tasks.runtime import Stopwatch, configure_jax, locked, log_file
 from distill_cli.version import __version__
 
 Row = dict[str, Any]
+PAGE = "report.html"
+SHOWN = ("html", "png", "csv")  # what an application shows beside its result.json
 log = logging.getLogger(__name__)
 
 
@@ -73,7 +75,8 @@ class Ledger:
 
 
 def finished(application: Application, hashes: Mapping[str, str] | None = None) -> Row | None:
-    """result.json of this very command, if it is there; hashes: of its coresets."""
+    """result.json of this very command, if it is there with all its files; hashes: of its
+    coresets. Where a file is gone, the application is gone through again, from its ledger."""
     found = read_json(application.folder / "result.json")
     if not isinstance(found, dict):
         return None
@@ -82,7 +85,8 @@ def finished(application: Application, hashes: Mapping[str, str] | None = None) 
         return None
     if hashes is not None and found.get("hashes") != dict(hashes):
         return None
-    return found
+    intact = all((application.folder / name).is_file() for name in found.get("files", [PAGE]))
+    return found if intact else None
 
 
 @contextlib.contextmanager
@@ -201,7 +205,10 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def finish(application: Application, result: Row, page: Page) -> Row:
     """Write report.html, then result.json, which says that the application is done."""
-    write_bytes(application.folder / "report.html", page.html(result).encode())
+    folder = application.folder
+    write_bytes(folder / PAGE, page.html(result).encode())
+    shown = {path.name for kind in SHOWN for path in folder.glob(f"*.{kind}")}
+    result["files"] = sorted(shown)
     write_json(application.folder / "result.json", result)
-    say(application, f"result   {application.folder / 'report.html'}")
+    say(application, f"result   {folder / PAGE}")
     return result
