@@ -98,6 +98,16 @@ def test_a_cell_is_kept_and_its_file_retrains_to_the_same_error(theory, tmp_path
     assert "finished before" not in theory(*SMALL)[1]
 
 
+def test_a_cell_of_one_step(theory, tmp_path):
+    code, _, err = theory(*SMALL, "variant=one_step")
+    assert code == 0, err
+    (result,) = tmp_path.rglob("result.json")
+    row = json.loads(result.read_text())["rows"][0]
+    assert row["floats"] == 3 * 6 + 16 + 7  # two first halves and their centre
+    artefact = result.parent / "distilled_seed0.npz"
+    assert theory("retrain", f"artefact={artefact}")[1].count(repr(row["mse_d1_d2"])) == 2
+
+
 def test_a_link_without_signal_is_warned_about(theory):
     code, _, err = theory(*SMALL, "link=cubic", "measure=[]")
     assert code == 0

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distill_cli.errors import UserError
-from distill_cli.theory import artefact, bench, links, metrics, readout, slopes, study
+from distill_cli.theory import artefact, bench, compare, links, metrics, readout, slopes, study
 from distill_cli.theory.config import LINKS, CellConfig
 from distill_cli.theory.data import Affine
 
@@ -171,7 +171,7 @@ def test_every_study_is_readable_and_expects_only_cells_it_has(name):
     metrics_ = {m for t in found.expected for m in [t["metric"]]}
     row = dict.fromkeys([*metrics_, "floats"], 0.5)
     summaries = [study.summary(cell, [row, row]) for cell in cells]
-    compared = study.compare(found, summaries)
+    compared = compare.compare(found, summaries)
     assert compared and all(item["measured"] == 0.5 for item in compared)
 
 
@@ -183,7 +183,7 @@ def test_bands():
     )
     judged = study.Study("t", "0", {}, (), tables)
     rows = [{"mse_d1_ridge": 0.155, "overlap": 0.885}]
-    found = study.compare(judged, [study.summary(CellConfig(d=10), rows)])
+    found = compare.compare(judged, [study.summary(CellConfig(d=10), rows)])
     assert [item["within"] for item in found] == [True, False, False]
 
 
@@ -194,9 +194,12 @@ def test_a_figure_outside_says_how_often_as_few_seeds_as_its_own_are_within():
     cells = [study.summary(CellConfig(d=10), rows)]
     for seeds, share in ((3, 1 / 4), (1, 3 / 4)):
         judged = study.Study("t", "0", {}, (), (table | {"seeds": seeds},))
-        (item,) = study.compare(judged, cells)
+        (item,) = compare.compare(judged, cells)
         assert item["within"] is False and item["few"] == seeds
         assert item["share_within"] == pytest.approx(share)
+        error = 0.2 * math.sqrt(1 / 4 + 1 / seeds)
+        assert item["standard_errors"] == pytest.approx(0.1 / error)
+        assert f"within for {share:.0%} of" in compare.chance(item)
 
 
 def test_a_command_gives_its_cell_back():

@@ -7,7 +7,8 @@ import numpy as np
 
 from distill_cli.report import theory_figures as draw
 from distill_cli.report import words
-from distill_cli.theory.study import KEYS, Cell, chance, select
+from distill_cli.theory.compare import chance
+from distill_cli.theory.study import KEYS, Cell, select
 
 MSE = "relative MSE"
 COLUMNS = {

@@ -16,7 +16,7 @@ from distill_cli.errors import RunStopped, UserError
 from distill_cli.naming import digest
 from distill_cli.tasks.plan import device_name
 from distill_cli.tasks.runtime import configure_jax, locked, peak_memory_mb
-from distill_cli.theory import artefact, study
+from distill_cli.theory import artefact, compare, study
 from distill_cli.theory.bench import Memory, real_points, run_cell, task_of
 from distill_cli.theory.config import CellConfig, identity
 from distill_cli.theory.links import resolve, warn_without_signal
@@ -131,7 +131,7 @@ def run_study(
             spent += result["seconds"]
             fresh += 0 if result["repeated"] else 1
             say(line(index, len(cells), result, spent))
-    comparison = study.compare(found, summaries)
+    comparison = compare.compare(found, summaries)
     result = {
         "schema": 1, "version": __version__, "study": name, "title": found.title,
         "section": found.section, "x": found.x, "group": found.group,
@@ -168,7 +168,7 @@ def outside(item: Result) -> str:
     """A comparison in words."""
     where = " ".join(f"{key}={value}" for key, value in item["at"].items())
     figure = f"{item['measured']:.4f}, {item['side']} {item['limit']:.4f}"
-    return f"{item['metric']} at {where}: {figure}{study.chance(item)}"
+    return f"{item['metric']} at {where}: {figure}{compare.chance(item)}"
 
 
 def line(index: int, count: int, result: Result, spent: float) -> str:

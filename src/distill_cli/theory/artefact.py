@@ -92,23 +92,28 @@ def quantised(name: str, values: np.ndarray, precision: str) -> dict[str, np.nda
     return {name: whole, f"{name}_scale": np.asarray(scale)}
 
 
+def without_data(config: CellConfig, seed: int, line: Affine) -> Artefact:
+    """The affine part alone, for students that saw no D1."""
+    meta = {key: getattr(config, key) for key in META}
+    arrays = {"alpha": np.asarray(line.alpha), "beta": np.asarray(line.beta)}
+    return Artefact(arrays, meta | {"seed": seed})
+
+
 def pack(
     config: CellConfig, seed: int, inputs: np.ndarray, labels: np.ndarray, line: Affine
 ) -> Artefact:
     """An artefact of D1 and the affine part; with_labels adds D2."""
-    # Pairs add up to one centre, also after linear edits of D1 (controls).
+    base, precision, arrays = without_data(config, seed, line), config.precision_d1, {}
     half = config.antithetic_half and config.control != "undistilled"
-    precision, arrays = config.precision_d1, {}
     if half:
+        # Pairs add up to one centre, also after linear edits of D1 (controls).
         first, second = np.split(np.asarray(inputs, np.float64), 2)
         arrays = quantised("d1_centre", (first + second).mean(0).astype(np.float32), precision)
         inputs = inputs[: len(first)]
     arrays |= quantised("d1_inputs", inputs, precision)
     if not np.all(labels == 1):
         arrays |= quantised("d1_labels", labels, precision)
-    arrays |= {"alpha": np.asarray(line.alpha), "beta": np.asarray(line.beta)}
-    meta = {key: getattr(config, key) for key in META}
-    return Artefact(arrays, meta | {"seed": seed, "m1": len(labels), "antithetic_half": half})
+    return Artefact(arrays | base.arrays, base.meta | {"m1": len(labels), "antithetic_half": half})
 
 
 def with_labels(artefact: Artefact, labels: np.ndarray, precision: str) -> Artefact:

@@ -20,7 +20,6 @@ KEYS = (
     "d", "r", "link", "L", "n", "variant", "m1", "m2", "control", "bias", "row_norm", "start",
     "label_start", "pairs", "precision_d1", "precision_labels", "lam2", "readout_steps", "subset",
 )  # fmt: skip
-REFERENCE_SEEDS = 3  # behind most of the reference's figures
 Cell = dict[str, Any]
 
 
@@ -133,58 +132,3 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, int | float) and isinstance(b, int | float):
         return abs(a - b) <= 0.02 * abs(b)
     return a == b
-
-
-def compare(study: Study, cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """Measured means against the reference's figures and its bands.
-
-    An error may be 50 % above its figure plus 0.01, an overlap 0.01 below; bound: at_least turns an
-    error's figure into the least that a control must reach. One entry per figure: what, where,
-    expected, limit, measured (null where the cell was not run), within; where it is outside, also
-    the share of all choices of as many seeds as stand behind the figure (`seeds` of its table, 3)
-    whose mean is within. A share far from 0 says that so few seeds do not decide that cell.
-    """
-    found = []
-    for table in study.expected:
-        for row, values in table["values"].items():
-            columns = values if isinstance(values, dict) else {None: values}
-            for column, figure in columns.items():
-                at = dict(table.get("at", {})) | {table["rows"]: row}
-                if column is not None:
-                    at[table["columns"]] = column
-                metrics = [c["metrics"].get(table["metric"]) for c in select(cells, **at)]
-                hits = [metric["values"] for metric in metrics if metric is not None]
-                found.append(judged(table, at, figure, hits[0] if hits else []))
-    return found
-
-
-def judged(
-    table: Mapping[str, Any], at: dict[str, Any], figure: float, values: Sequence[float]
-) -> dict[str, Any]:
-    """One comparison; values: of the seeds, none where the cell was not run."""
-    least = table.get("bound") == "at_least"
-    low = least or table["metric"] == "overlap"
-    limit = figure if least else figure - 0.01 if low else 1.5 * figure + 0.01
-
-    def inside(chosen: Sequence[float]) -> bool:
-        return bool(np.mean(chosen) >= limit if low else np.mean(chosen) <= limit)
-
-    found = {
-        "metric": table["metric"], "at": at, "expected": figure,
-        "limit": round(limit, 6), "side": "at least" if low else "at most",
-        "measured": float(np.mean(values)) if values else None,
-        "within": inside(values) if values else None,
-    }  # fmt: skip
-    few = table.get("seeds", REFERENCE_SEEDS)
-    if found["within"] is False and len(values) > few:
-        share = np.mean([inside(chosen) for chosen in itertools.combinations(values, few)])
-        found |= {"few": few, "share_within": float(share)}
-    return found
-
-
-def chance(item: Mapping[str, Any]) -> str:
-    """How often a figure that is outside would be within with as few seeds as the reference has."""
-    if "share_within" not in item:
-        return ""
-    few = "single seeds" if item["few"] == 1 else f"choices of {item['few']} seeds"
-    return f"; within for {item['share_within']:.0%} of {few}"
