@@ -106,6 +106,11 @@ def test_a_cell_of_one_step(theory, tmp_path):
     assert row["floats"] == 3 * 6 + 16 + 7  # two first halves and their centre
     artefact = result.parent / "distilled_seed0.npz"
     assert theory("retrain", f"artefact={artefact}")[1].count(repr(row["mse_d1_d2"])) == 2
+    with np.load(artefact) as arrays:
+        rest = {key: arrays[key] for key in arrays.files if key != "d1_centre"}
+    np.savez(tmp_path / "rest.npz", **rest)
+    code, _, err = theory("retrain", "artefact=rest.npz")
+    assert code == 2 and "not a file of distill-theory; missing d1_centre" in err
 
 
 def test_a_link_without_signal_is_warned_about(theory):

@@ -133,12 +133,21 @@ def load(path: str | Path) -> Artefact:
     if not file.is_file():
         raise UserError(f"artefact={path}: no such file")
     arrays = read_arrays(file, "artefact")
-    missing = [key for key in ("d1_inputs", "alpha", "beta", "meta") if key not in arrays]
-    if missing:
+    try:
+        meta = json.loads(str(arrays.pop("meta", None)))
+    except ValueError:
+        meta = None
+    wanted = ["d1_inputs", "alpha", "beta"]
+    if not isinstance(meta, dict):
+        wanted.append("meta")
+    else:
+        wanted += ["d1_centre"] if meta.get("antithetic_half") else []
+        wanted += [key for key in (*META, "seed", "antithetic_half") if key not in meta]
+    missing = [key for key in wanted if key not in arrays]
+    if missing or not isinstance(meta, dict):
         raise UserError(
             f"artefact={path}: not a file of distill-theory; missing {', '.join(missing)}"
         )
-    meta = json.loads(str(arrays.pop("meta")))
     return Artefact(arrays, meta)
 
 

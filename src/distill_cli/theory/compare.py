@@ -54,7 +54,7 @@ def judged(
         "within": inside(values) if values else None,
     }  # fmt: skip
     few = table.get("seeds", REFERENCE_SEEDS)
-    if found["within"] is False and len(values) > few:
+    if found["within"] is False and len(values) > few and np.ptp(values) > 0:
         share = np.mean([inside(chosen) for chosen in itertools.combinations(values, few)])
         error = np.std(values, ddof=1) * math.sqrt(1 / len(values) + 1 / few)
         away = abs(np.mean(values) - figure) / error
