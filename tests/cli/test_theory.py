@@ -28,6 +28,17 @@ BAD = {
     "study": (["study=m3"], "study=m3: unknown"),
     "key beside a study": (["study=m2", "d=5"], "d=5: not beside study=, which sets it; only seed"),
     "seed of a study": (["study=m2", "seed=-1"], "seed=-1: must lie in [0, 4294967295]"),
+    "no study": (["study=[]"], "study=[]: give one or more different names"),
+    "study twice": (["study=[m2,m2]"], "give one or more different names"),
+    "null seed of a study": (["study=m2", "seed=null"], "seed=null: give a number or a list"),
+    "one test point": (["test=1"], "test=1: must be at least 2"),
+    "huge": (["d=100000000000"], "d=100000000000: must be at most 100000"),
+    "wide": (["L=1000000"], "L=1000000: must be at most 20000"),
+    "norm": (["row_norm=1e300"], "row_norm=1e+300: must be above 0, at most 1e+06"),
+    "measure twice": (["measure=[d2,d2]"], "names one twice"),
+    "progress": (["progress=foo"], "progress=foo: unknown"),
+    "number for a path": (["retrain", "artefact=3"], "artefact=3: no such file"),
+    "number for a folder": (["report", "results=3"], "results=3: holds no result"),
     "task": (["repot"], "task=repot: unknown (did you mean report?)"),
     "nothing to report": (["report"], "holds no result of a study"),
     "no artefact": (["retrain"], "artefact: missing"),
@@ -107,10 +118,24 @@ def test_a_cell_of_one_step(theory, tmp_path):
     artefact = result.parent / "distilled_seed0.npz"
     assert theory("retrain", f"artefact={artefact}")[1].count(repr(row["mse_d1_d2"])) == 2
     with np.load(artefact) as arrays:
-        rest = {key: arrays[key] for key in arrays.files if key != "d1_centre"}
-    np.savez(tmp_path / "rest.npz", **rest)
-    code, _, err = theory("retrain", "artefact=rest.npz")
-    assert code == 2 and "not a file of distill-theory; missing d1_centre" in err
+        whole = {key: arrays[key] for key in arrays.files}
+    meta = json.loads(str(whole["meta"]))
+    for change, message in (
+        ({"d1_centre": None}, "missing d1_centre"),
+        ({"meta": "{"}, "missing meta"),
+        ({"meta": json.dumps(meta | {"L": "many"})}, "artefact: L=many: wrong type"),
+        ({"meta": json.dumps({k: v for k, v in meta.items() if k != "lam2"})}, "missing lam2"),
+        ({"d1_inputs": whole["d1_inputs"][:1]}, "d1_inputs is float32 (1, 6), must be"),
+        ({"d1_inputs": whole["d1_inputs"].astype(np.int8)}, "scaled int8 (2, 6)"),
+        ({"d2_labels": whole["d2_labels"][:5]}, "d2_labels is float32 (5,)"),
+        ({"d2_labels": None}, "holds no second layer"),
+        ({"beta": whole["beta"] * np.nan}, "beta holds NaN"),
+        ({"extra": np.zeros(3)}, "unknown array extra"),
+    ):
+        changed = {k: v for k, v in (whole | change).items() if v is not None}
+        np.savez(tmp_path / "changed.npz", **changed)
+        code, _, err = theory("retrain", "artefact=changed.npz")
+        assert code == 2 and message in err and len(err.splitlines()) == 1, err
 
 
 def test_a_link_without_signal_is_warned_about(theory):

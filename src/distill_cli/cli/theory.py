@@ -13,6 +13,7 @@ from distill_cli.cli.compose import as_override
 from distill_cli.cli.distill import remove_if_unused
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.config import config_dir, plain
+from distill_cli.core.files import check_out
 from distill_cli.errors import UserError, choice_error
 from distill_cli.naming import register_resolvers
 from distill_cli.typed import convert
@@ -66,8 +67,11 @@ def task(composed: DictConfig) -> float:
         own = {key: tree.pop(key) for key in OWN}
         if own["task"] not in TASKS:
             raise choice_error("task", own["task"], TASKS)
+        if own["progress"] not in ("auto", "none"):
+            raise choice_error("progress", own["progress"], ("auto", "none"))
         say = print_nothing if own["progress"] == "none" else print_now
-        out = Path(own["out"] or ".").expanduser()
+        out = Path(str(own["out"] or ".")).expanduser()
+        check_out(out)
         slow = convert(bool, own["slow"], "slow")
         if own["task"] == "retrain":
             return retrain(own["artefact"], say)
@@ -75,7 +79,8 @@ def task(composed: DictConfig) -> float:
             return report(out, own["results"], say)
         if own["study"] is not None or own["task"] == "study":
             seeds = seeds_of_studies(HydraConfig.get().overrides.task, tree)
-            return studies(own["study"] or "all", out, slow, say, seeds)
+            chosen = "all" if own["study"] is None else own["study"]
+            return studies(chosen, out, slow, say, seeds)
         return cell(tree, out, say)
 
 
@@ -97,6 +102,8 @@ def seeds_of_studies(overrides: Iterable[str], tree: dict[str, Any]) -> Any:
     typed = {text.split("=")[0].lstrip("+~") for text in overrides} & set(tree)
     for key in sorted(typed - {"seed"}):
         raise UserError(f"{key}={tree[key]}: not beside study=, which sets it; only seed is")
+    if "seed" in typed and tree["seed"] is None:
+        raise UserError("seed=null: give a number or a list, or leave it out for the study's own")
     return tree["seed"] if "seed" in typed else None
 
 
@@ -105,6 +112,8 @@ def studies(names: str | list[str], out: Path, slow: bool, say: Any, seeds: Any 
     from distill_cli.theory import study
 
     chosen = names if isinstance(names, list) else [str(names)]
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise UserError(f"study={chosen}: give one or more different names, or all")
     chosen = study.names() if chosen == ["all"] else chosen
     for each in chosen:
         study.expand(study.load(each), slow, seeds)
@@ -120,7 +129,7 @@ def report(out: Path, results: str | None, say: Any) -> float:
     """Tables, figures and the page, from the results of studies."""
     from distill_cli.report.theory import write_report
 
-    folder = out / "theory" / "studies" if results is None else Path(results).expanduser()
+    folder = out / "theory" / "studies" if results is None else Path(str(results)).expanduser()
     say(f"report   {write_report(folder, out / 'theory' / 'report')}")
     return 0.0
 
@@ -131,7 +140,7 @@ def retrain(artefact: str | None, say: Any) -> float:
         raise UserError("artefact: missing; give artefact=<distilled_seed0.npz of a cell>")
     from distill_cli.tasks import theory
 
-    return theory.retrain(artefact, say)["mse_d1_d2"]
+    return theory.retrain(str(artefact), say)["mse_d1_d2"]
 
 
 def subspace_task(composed: DictConfig) -> float:

@@ -39,7 +39,7 @@ def write_report(results: Path, folder: Path) -> Path:
     results: folder of studies' result files, <study>.json. UserError where it holds none.
     """
     studies = [read_json(results / f"{name}.json") for name in names()]
-    studies = [found for found in studies if isinstance(found, dict) and found.get("cells")]
+    studies = [found for found in studies if isinstance(found, dict) and whole(found)]
     if not studies:
         raise UserError(
             f"results={results}: holds no result of a study; run distill-theory study=all first"
@@ -53,6 +53,12 @@ def write_report(results: Path, folder: Path) -> Path:
         parts.append(section(found, pictures, fits[found["study"]]))
     write_json(folder / "slopes.json", fits)
     return write_text(folder / "report.html", page(studies, parts))
+
+
+def whole(study: Mapping[str, Any]) -> bool:
+    """Whether a study's file has cells, all with their metrics, and its comparison."""
+    cells = study.get("cells") or []
+    return bool(cells) and all("metrics" in cell for cell in cells) and "comparison" in study
 
 
 def page(studies: list[dict[str, Any]], parts: list[str]) -> str:
@@ -96,7 +102,8 @@ def section(
             f"{table(against, figures, marks)}</details>"
         )
     seeds = study["cells"][0]["seeds"]
-    text = f"All {len(rows)} cells: mean ± standard deviation over {len(seeds)} seeds"
+    over = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
+    text = f"All {len(rows)} cells: {over}"
     body.append(f"<details><summary>{text}</summary>{table(head, rows)}</details>")
     return f"<section>{''.join(body)}</section>\n"
 

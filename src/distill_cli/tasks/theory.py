@@ -24,7 +24,6 @@ from distill_cli.theory.metrics import coordinates
 from distill_cli.theory.students import error_of
 from distill_cli.train.progress import clock
 from distill_cli.train.signals import stop_requests
-from distill_cli.typed import build
 from distill_cli.version import __version__
 
 Result = dict[str, Any]
@@ -76,6 +75,8 @@ def finished(folder: Path, name: str) -> Result | None:
     if not isinstance(result, dict) or result.get("digest") != name:
         return None
     if result.get("version") != __version__ or result.get("schema") != SCHEMA:
+        return None
+    if not result.get("rows") or not result.get("summary"):
         return None
     intact = all(
         (folder / file).is_file() and sha256(folder / file) == known
@@ -186,11 +187,11 @@ def line(index: int, count: int, result: Result, spent: float) -> str:
 
 def retrain(path: str, say: Say) -> dict[str, float]:
     """Train the student from a distilled file alone and measure it on the task's test points."""
-    configure_jax()
     found = artefact.load(path)
-    meta = found.meta
-    keys = ("d", "r", "link", "L", "noise", "test")
-    config = build(CellConfig, {key: meta[key] for key in keys} | {"seed": [meta["seed"]]})
+    configure_jax()
+    config, meta = artefact.cell_of(found), found.meta
+    if "d2_labels" not in found.arrays:
+        raise UserError(f"artefact={path}: holds no second layer; make it with measure=[d2]")
     trained = artefact.student(found)
     a = artefact.second_layer(found, trained)
     real = real_points(config, task_of(config, meta["seed"]), Memory())

@@ -22,6 +22,7 @@ from distill_cli.errors import UserError
 from distill_cli.theory import network, readout
 from distill_cli.theory.config import CellConfig
 from distill_cli.theory.data import Affine
+from distill_cli.typed import build
 
 # Settings of a cell that training the student, or drawing its test points, depends on.
 META = (
@@ -128,7 +129,7 @@ def save(path: Path, artefact: Artefact) -> None:
 
 
 def load(path: str | Path) -> Artefact:
-    """Read a file. UserError where it is none of ours."""
+    """Read a file. UserError where it is none of ours, or damaged."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"artefact={path}: no such file")
@@ -137,18 +138,42 @@ def load(path: str | Path) -> Artefact:
         meta = json.loads(str(arrays.pop("meta", None)))
     except ValueError:
         meta = None
-    wanted = ["d1_inputs", "alpha", "beta"]
-    if not isinstance(meta, dict):
-        wanted.append("meta")
-    else:
-        wanted += ["d1_centre"] if meta.get("antithetic_half") else []
-        wanted += [key for key in (*META, "seed", "antithetic_half") if key not in meta]
-    missing = [key for key in wanted if key not in arrays]
-    if missing or not isinstance(meta, dict):
+    keys = meta if isinstance(meta, dict) else {}
+    wanted = [key for key in (*META, "seed", "m1", "antithetic_half") if key not in keys]
+    names = ["d1_inputs", "alpha", "beta"] + ["d1_centre"] * bool(keys.get("antithetic_half"))
+    missing = [name for name in names if name not in arrays] + (wanted if keys else ["meta"])
+    if missing:
         raise UserError(
             f"artefact={path}: not a file of distill-theory; missing {', '.join(missing)}"
         )
-    return Artefact(arrays, meta)
+    found = Artefact(arrays, keys)
+    config = cell_of(found)
+    rows = config.m1 // 2 if keys["antithetic_half"] else config.m1
+    shapes = {
+        "d1_inputs": (rows, config.d), "d1_centre": (config.d,), "d1_labels": (config.m1,),
+        "d2_labels": (keys.get("m2"),), "alpha": (), "beta": (config.d,),
+    }  # fmt: skip
+    for name, array in arrays.items():
+        if name.removesuffix("_scale") not in shapes:
+            raise UserError(f"artefact={path}: unknown array {name}")
+        shape = () if name.endswith("_scale") else shapes[name]
+        scaled = array.dtype == np.int8 and f"{name}_scale" in arrays
+        if array.shape != shape or not (scaled or array.dtype in (np.float32, np.float16)):
+            raise UserError(
+                f"artefact={path}: {name} is {array.dtype} {array.shape}, must be float32, float16 "
+                f"or scaled int8 {shape}"
+            )
+        if not np.all(np.isfinite(array)):
+            raise UserError(f"artefact={path}: {name} holds NaN or infinity")
+    return found
+
+
+def cell_of(artefact: Artefact) -> CellConfig:
+    """The settings of a file, checked: those of META, m1, m2, seed; the rest at its default."""
+    meta = artefact.meta
+    given = {key: meta[key] for key in (*META, "m1")} | {"seed": [meta["seed"]]}
+    given |= {"m2": meta.get("m2"), "pairs": "independent"}  # m1 is odd where they were
+    return build(CellConfig, given, "artefact: ")
 
 
 def student(artefact: Artefact, fresh: bool = False) -> Student:
@@ -176,8 +201,6 @@ def second_features(artefact: Artefact, trained: Student, count: int) -> np.ndar
 
 def second_layer(artefact: Artefact, trained: Student) -> np.ndarray:
     """The readout that the student learns from D2 alone, (L,) float64."""
-    if "d2_labels" not in artefact.arrays:
-        raise UserError("artefact: holds no second layer; make it with measure=[d2]")
     labels = artefact.numbers("d2_labels").astype(np.float64)
     phi = second_features(artefact, trained, len(labels))
     meta = artefact.meta

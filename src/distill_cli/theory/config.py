@@ -9,7 +9,12 @@ from distill_cli.config import at_least, within
 from distill_cli.errors import UserError, choice_error
 
 LINKS = ("quad", "saddle", "mix", "cubic")
-MOST_LABELS = 20_000
+# What one machine can hold or finish; L and m2 are the sides of dense solves.
+MOST = {
+    "d": 100_000, "L": 20_000, "m2": 20_000, "n": 10**10, "m1": 100_000, "pool": 10**6,
+    "steps": 10**7, "readout": 10**7, "test": 10**7, "subset": 10**7, "readout_steps": 10**9,
+}  # fmt: skip
+LARGE = 1e6  # of positive real numbers, far below what float32 holds squared
 MEASURES = ("d2", "new_init", "equal_memory")
 Precision = Literal["float32", "float16", "int8"]
 
@@ -73,9 +78,13 @@ class CellConfig:
     measure: tuple[str, ...] = MEASURES
 
     def __post_init__(self) -> None:
-        for key in ("d", "r", "n", "m1", "pool", "batch", "steps", "readout", "test"):
+        for key in ("d", "r", "n", "m1", "pool", "batch", "steps", "readout"):
             at_least(key, getattr(self, key), 1)
         at_least("L", self.L, 2)
+        at_least("test", self.test, 2)
+        for key, most in MOST.items():
+            if (getattr(self, key) or 0) > most:
+                raise UserError(f"{key}={getattr(self, key)}: must be at most {most}")
         if self.r > self.d:
             raise UserError(f"r={self.r}: must be at most d={self.d}")
         if self.L % 2:
@@ -90,16 +99,16 @@ class CellConfig:
             if getattr(self, key) is not None:
                 at_least(key, getattr(self, key), 1)
         for key in ("ridge", "lam2", "row_norm", "learning_rate"):
-            if not getattr(self, key) > 0:
-                raise UserError(f"{key}={getattr(self, key)}: must be above 0")
-        at_least("noise", self.noise, 0)
+            if not 0 < getattr(self, key) <= LARGE:
+                raise UserError(f"{key}={getattr(self, key)}: must be above 0, at most {LARGE:g}")
+        within("noise", self.noise, 0, LARGE)
         within("label_pull", self.pull, 0, 1)
         for seed in self.seed:
             within("seed", seed, 0, 2**32 - 1)
         if len(set(self.seed)) < max(1, len(self.seed)):
             raise UserError(f"seed={list(self.seed)}: must be one or more different numbers")
-        if self.labels > MOST_LABELS:
-            raise UserError(f"m2={self.labels}: must be at most {MOST_LABELS}, an m2 x m2 solve")
+        if len(set(self.measure)) < len(self.measure):
+            raise UserError(f"measure={list(self.measure)}: names one twice")
         for name in self.measure:
             if name not in MEASURES:
                 raise choice_error("measure", name, MEASURES)
