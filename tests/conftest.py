@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 # Compiled programs are shared by workers and by the processes that tests start: half the time of
@@ -22,6 +23,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 pytest_plugins = ["command"]
 REPOSITORY = Path(__file__).parents[1]
+FIRST_STATES: dict[int, dict] = {}  # of modules' generators
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +46,17 @@ def oracle_coreset() -> Path:
         if place and (Path(place) / "rfad_cifar10_ipc1.npz").is_file():
             return Path(place) / "rfad_cifar10_ipc1.npz"
     pytest.skip("released coreset not found: set DISTILL_TEST_ORACLES to its folder")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A module's own generator starts every test from one state, whatever ran before on this
+    worker; so a test has the same numbers alone, in a part of the suite and in all of it."""
+    module = getattr(item, "module", None)
+    for name in ("RNG", "rng"):
+        generator = getattr(module, name, None)
+        if isinstance(generator, np.random.Generator):
+            first = FIRST_STATES.setdefault(id(generator), generator.bit_generator.state)
+            generator.bit_generator.state = first
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -69,7 +69,7 @@ def test_steps_lower_the_loss_and_fixed_labels_stay():
     for index in range(20):
         state, info = step(state, target, jax.random.key(index))
         losses.append(float(info["loss"]))
-    assert losses[-1] < 0.5 * losses[0]
+    assert np.all(np.diff(losses) < 0) and losses[-1] < 0.7 * losses[0]
     np.testing.assert_array_equal(method.coreset(state).labels, coreset.labels)
 
 
