@@ -69,6 +69,9 @@ def test_wrong_labels_are_chosen():
     assert found.rows is not None and found.record is not None
     # A wrong label that is soon learned by heart can tie with a right one; by chance 3 of 60.
     assert len(set(found.rows.tolist()) & set(wrong)) >= 2
+    scored = found.record["scores"]
+    for row in found.rows:  # of its class as labelled, none was forgotten more often
+        assert scored[row] == scored[labels == labels[row]].max()
     assert found.record["scores"].shape == (60,)
     right = np.delete(found.record["scores"], list(wrong))
     assert right.mean() < found.record["scores"][list(wrong)].min()

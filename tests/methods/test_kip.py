@@ -66,10 +66,10 @@ def test_steps_lower_the_loss_and_fixed_labels_stay():
     coreset, target = start(), batch()
     state, losses = method.init(jax.random.key(0), coreset), []
     step = jax.jit(method.step)
-    for index in range(20):
+    for index in range(60):
         state, info = step(state, target, jax.random.key(index))
         losses.append(float(info["loss"]))
-    assert np.all(np.diff(losses) < 0) and losses[-1] < 0.7 * losses[0]
+    assert np.all(np.diff(losses[:20]) < 0) and losses[-1] < 0.5 * losses[0]
     np.testing.assert_array_equal(method.coreset(state).labels, coreset.labels)
 
 

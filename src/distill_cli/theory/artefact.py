@@ -147,7 +147,14 @@ def load(path: str | Path) -> Artefact:
             f"artefact={path}: not a file of distill-theory; missing {', '.join(missing)}"
         )
     found = Artefact(arrays, keys)
-    config = cell_of(found)
+    check_arrays(path, found)
+    return found
+
+
+def check_arrays(path: str | Path, artefact: Artefact) -> None:
+    """UserError for an array that is unknown, of another shape or type than the settings ask for,
+    or not finite."""
+    config, keys, arrays = cell_of(artefact), artefact.meta, artefact.arrays
     rows = config.m1 // 2 if keys["antithetic_half"] else config.m1
     shapes = {
         "d1_inputs": (rows, config.d), "d1_centre": (config.d,), "d1_labels": (config.m1,),
@@ -165,7 +172,6 @@ def load(path: str | Path) -> Artefact:
             )
         if not np.all(np.isfinite(array)):
             raise UserError(f"artefact={path}: {name} holds NaN or infinity")
-    return found
 
 
 def cell_of(artefact: Artefact) -> CellConfig:
