@@ -179,6 +179,7 @@ class Config:
     out: str
     hardware: str
     progress: Literal["auto", "rich", "plain", "none"]
+    devices: str
     batch: BatchConfig
     validation: ValidationConfig
     checkpoint: CheckpointConfig
@@ -199,6 +200,8 @@ class Config:
         at_least("ipc", self.ipc, 0 if self.init.name == "full" else 1)
         within("seed", self.seed, 0, 2**32 - 1)
         within("steps", self.steps, 0, 10**9)
+        if self.devices != "auto" and not (self.devices.isdecimal() and int(self.devices) >= 1):
+            raise UserError(f"devices={self.devices}: must be auto or a whole number of at least 1")
         for index, step in enumerate(self.snapshots):
             at_least(f"snapshots[{index}]", step, 0)
             if step > self.steps:

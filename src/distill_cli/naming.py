@@ -14,8 +14,8 @@ from distill_cli.config import plain
 
 # Keys that cannot change the distilled coreset: where things lie, what is shown, what is measured.
 NOT_IN_DIGEST = (
-    "hydra", "out", "evaluation", "hardware", "progress", "checkpoint", "coreset", "logger",
-    "tuning", "search",
+    "hydra", "out", "evaluation", "hardware", "progress", "devices", "checkpoint", "coreset",
+    "logger", "tuning", "search",
 )  # fmt: skip
 DATASET_NOT_IN_DIGEST = ("data_dir", "cache", "download", "limit_test")
 PLAIN_SAMPLER = {"name": "uniform", "balanced": False}

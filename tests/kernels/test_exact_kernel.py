@@ -102,8 +102,9 @@ jax.config.update("jax_num_cpu_devices", 2)
 import jax.numpy as jnp
 import numpy as np
 from distill_cli.arch.layers import convnet
-from distill_cli.kernels.exact_kernel import ExactKernel, on_all_devices
-x, z = on_all_devices(tuple(np.load(sys.argv[1]).values()))
+from distill_cli.core.devices import on_all
+from distill_cli.kernels.exact_kernel import ExactKernel
+x, z = on_all(tuple(np.load(sys.argv[1]).values()))
 kernel = ExactKernel(convnet(1, 1), "ntk", "float64")
 assert len(x.devices()) == 2
 value = jax.jit(jax.value_and_grad(lambda z: jnp.sum(jnp.sin(kernel.gram(x, z)))))

@@ -8,21 +8,20 @@ ones, where every pair is one number, are matrix products.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from distill_cli.arch.layers import Architecture, Conv, Dense, Flatten
 from distill_cli.config import at_least
+from distill_cli.core import devices
 from distill_cli.kernels.exact import band_gram
 from distill_cli.kernels.exact.arc_cosine import relu_dual, relu_dual_slope, safe_sqrt
 
 Images = Float[Array, "n height width channel"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -81,27 +80,15 @@ def over_devices(block: Callable[..., Array], x1: Images, x2: Images) -> Array:
     On a CPU a device stands for a core (tasks/runtime.py): XLA runs the small operations of a tile
     on one core only.
     """
-    shards = jax.device_count()
+    shards = len(devices.chosen())
     if shards == 1 or len(x1) < shards:
         return block(x1, x2)
-    mesh = device_mesh()
+    mesh = devices.row("rows")
     padded = jnp.pad(x1, ((0, -len(x1) % shards), (0, 0), (0, 0), (0, 0)))
     split = jax.shard_map(
         block, mesh=mesh, in_specs=(P("rows"), P()), out_specs=P("rows"), check_vma=False
     )
     return split(padded, x2)[: len(x1)]
-
-
-def device_mesh() -> jax.sharding.Mesh:
-    """All devices in a row."""
-    return jax.make_mesh((jax.device_count(),), ("rows",), axis_types=(AxisType.Auto,))
-
-
-def on_all_devices(tree: T) -> T:
-    """The arrays copied to every device once, so that no call has to do it; as they are on one."""
-    if jax.device_count() == 1:
-        return tree
-    return jax.device_put(tree, NamedSharding(device_mesh(), P()))
 
 
 def make_exact_kernel(architecture: Architecture, config: ExactKernelConfig) -> ExactKernel:

@@ -12,13 +12,12 @@ import numpy as np
 
 from distill_cli import report
 from distill_cli.config import Config
+from distill_cli.core import devices
 from distill_cli.core.coreset_io import load_coreset, save_coreset, sha256
 from distill_cli.core.files import read_json, write_json, write_npz
 from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
 from distill_cli.init.random import Config as RandomInit
-from distill_cli.kernels import EXACT_KERNELS
-from distill_cli.kernels.exact_kernel import on_all_devices
 from distill_cli.methods.base import make_distiller, steps_of
 from distill_cli.report.terminal import summary
 from distill_cli.tasks.measure import (
@@ -80,7 +79,7 @@ def run(job: Job) -> Result:
     if done is not None and not pending(job.config.evaluation, done["evaluations"]):
         say(job, f"finished before: {job.folder}\n{summary(done)}")
         return done | {"folder": str(job.folder)}
-    configure_jax(job.config.kernel.name)
+    configure_jax(job.config.kernel.name, job.config.devices)
     watch = Stopwatch()
     with locked(job.folder), log_file(job.folder / "distill.log"), stop_requests() as stop:
         problem = load_problem(job.config)
@@ -136,8 +135,7 @@ def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.
         None if images is None else images[problem.train_rows],
         labels,
     )
-    if config.kernel.name in EXACT_KERNELS:
-        train = on_all_devices(train)
+    train = devices.on_all(train)
     identity = Identity(__version__, job.digest, problem.dataset.fingerprint)
     checkpoints = Checkpoints(job.folder / "checkpoints", identity, config.checkpoint.keep)
     metrics = job.folder / "metrics.jsonl"

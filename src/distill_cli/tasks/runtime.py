@@ -18,15 +18,18 @@ from distill_cli.errors import UserError
 from distill_cli.kernels import EXACT_KERNELS
 
 
-def configure_jax(kernel: str = "") -> None:
+def configure_jax(kernel: str = "", wanted: str = "auto") -> None:
     """64-bit numbers are allowed (kernel solves need them); float32 is chosen explicitly.
 
     kernel: name of the run's kernel. For the exact ones every core is a device of its own, among
     which their matrices are shared out (kernels/exact_kernel.py); a process whose devices are
-    already chosen keeps them. Compiled programs are kept in the cache folder: other seeds and
-    resumed runs start sooner. JAX_ENABLE_COMPILATION_CACHE=false turns that off.
+    already chosen keeps them. wanted: the setting `devices`. Compiled programs are kept in the
+    cache folder: other seeds and resumed runs start sooner. JAX_ENABLE_COMPILATION_CACHE=false
+    turns that off.
     """
     import jax
+
+    from distill_cli.core import devices
 
     jax.config.update("jax_enable_x64", True)
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
@@ -40,6 +43,7 @@ def configure_jax(kernel: str = "") -> None:
     if kernel in EXACT_KERNELS:
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+    devices.choose(wanted)
 
 
 def processor() -> str:
