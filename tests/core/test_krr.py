@@ -1,5 +1,6 @@
 """Kernel ridge regression, losses and scores against NumPy in float64."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -23,6 +24,30 @@ def test_krr_equals_numpy_solve():
     found = krr_predict(jnp.asarray(k_ts), krr_solve(jnp.asarray(k_ss), jnp.asarray(y), 5e-3))
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     assert found.dtype == jnp.float64
+
+
+@pytest.mark.parametrize("reg", [1e-2, np.linspace(1e-3, 1e-1, 8)])
+def test_derivatives_of_the_solve_are_finite_differences(reg):
+    """Reverse and forward mode, in K and y; NumPy's solve gives the differences."""
+    k_ss, y = kernel(8), rng.normal(size=(8, 3))
+    d_k, d_y, seen = rng.normal(size=(8, 8)), rng.normal(size=(8, 3)), rng.normal(size=(8, 3))
+    d_k = d_k + d_k.T
+
+    def exact(t: float) -> np.ndarray:
+        k = k_ss + t * d_k
+        return np.linalg.solve(k + np.trace(k) / 8 * np.diag(np.broadcast_to(reg, 8)), y + t * d_y)
+
+    slope = (exact(1e-6) - exact(-1e-6)) / 2e-6
+
+    def solve(k, y):
+        return krr_solve(k, y, reg)
+
+    point, direction = (jnp.asarray(k_ss), jnp.asarray(y)), (jnp.asarray(d_k), jnp.asarray(d_y))
+    _, forward = jax.jvp(solve, point, direction)
+    np.testing.assert_allclose(forward, slope, rtol=1e-6, atol=1e-6)
+    by_k, by_y = jax.grad(lambda k, y: jnp.sum(solve(k, y) * seen), (0, 1))(*point)
+    found = float(jnp.sum(by_k * d_k) + jnp.sum(by_y * d_y))
+    assert found == pytest.approx(float(np.sum(slope * seen)), rel=1e-6)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
@@ -76,8 +101,6 @@ def test_calibration_error_is_zero_for_frequencies_and_large_for_overconfidence(
 
 
 def test_keys_depend_on_seed_name_and_step_only():
-    import jax
-
     def bits(seed: int, name: str, step: int) -> int:
         return int(jax.random.bits(step_key(named_key(seed, name), step)))
 

@@ -35,7 +35,7 @@ def toy(dtype=jnp.float32, coreset: int = 4, batch: int = 7):
 
 def distiller(loss="platt", learn=True, micro=3, **options) -> rfad.RFAD:
     config = rfad.Config(**options)
-    return rfad.RFAD(config, KERNEL, loss, learn, micro, 4, 0, config.ridge)
+    return rfad.RFAD(config, KERNEL, loss, learn, micro, 4, config.ridge)
 
 
 @pytest.mark.parametrize("loss", ["platt", "mse"])

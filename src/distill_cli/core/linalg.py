@@ -26,10 +26,22 @@ def krr_solve(
 ) -> Float[Array, "n class"]:
     """alpha = (K_ss + reg trace(K_ss)/n I)^-1 y_s by Cholesky in float64.
 
-    A kernel that is not positive definite at this ridge gives NaN, which the loop reports.
+    Differentiated as the solution of A alpha = y, with one more solve by the same factor:
+    dy = A^-1 dalpha, dA = -dy alpha^T; not through the factorisation, whose derivative is a
+    sequence of small triangular products. A kernel that is not positive definite at this ridge
+    gives NaN, which the loop reports.
     """
-    factor = jax.scipy.linalg.cho_factor(ridge(k_ss, reg), lower=True)
-    return jax.scipy.linalg.cho_solve(factor, y_s.astype(jnp.float64))
+    a = ridge(k_ss, reg)
+    factor = jax.scipy.linalg.cho_factor(jax.lax.stop_gradient(a), lower=True)
+
+    def multiply(x: Array) -> Array:
+        return jnp.matmul(a, x, precision="highest")
+
+    def solve(_: object, y: Array) -> Array:
+        return jax.scipy.linalg.cho_solve(factor, y)
+
+    y_s = y_s.astype(jnp.float64)
+    return jax.lax.custom_linear_solve(multiply, y_s, solve, symmetric=True)
 
 
 def leave_one_out(

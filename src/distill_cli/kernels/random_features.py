@@ -11,16 +11,16 @@ times slower on a CPU. Images run in micro-batches, so that activations stay in 
 is bounded by `micro`, not by the batch size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from distill_cli.arch.layers import (
     Architecture,
@@ -34,16 +34,28 @@ from distill_cli.arch.layers import (
     widest_activation,
 )
 from distill_cli.config import at_least
+from distill_cli.kernels import fused_block
 
 Params = Sequence[tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
 class Config:
-    """networks: random networks averaged by one kernel, N."""
+    """The kernel's parameters.
+
+    networks: random networks averaged by one kernel, N.
+    features: arithmetic of the networks. float32; tf32: float32 with products in TF32 where the
+    device has them (10 bits of mantissa; a CPU has not, and computes in float32); bfloat16:
+    products of bfloat16 numbers (7 bits), added up in float32. auto: see `arithmetic_of`. Kernel
+    matrices are products of float32 features in float32, and solved in float64, in any case.
+    fused: the first block of the networks as one GPU kernel (kernels/fused_block.py). auto: as
+    `fused_of` says.
+    """
 
     name: str = "random_features"
     networks: int = 8
+    features: Literal["auto", "float32", "tf32", "bfloat16"] = "auto"
+    fused: Literal["auto", True, False] = "auto"
 
     def __post_init__(self) -> None:
         at_least("kernel.networks", self.networks, 1)
@@ -76,20 +88,38 @@ def average_pool(x: Float[Array, "n h w c"]) -> Float[Array, "n h2 w2 c"]:
 
 
 def network_features(
-    architecture: Architecture, params: Params, x: Float[Array, "n h w c"]
+    architecture: Architecture,
+    params: Params,
+    x: Float[Array, "n h w c"],
+    arithmetic: str = "tf32",
+    patches: Array | None = None,
 ) -> Float[Array, "n feature"]:
-    """h(x): activations of one network after the description's last layer."""
-    weights = iter(params)
-    for layer in architecture.layers:
+    """h(x): activations of one network after the description's last layer.
+
+    arithmetic: of the products, see Config.features; biases, ReLU, pools and the result are in the
+    dtype of x. patches: of x, by fused_block.cut_patches, where the first block is computed as one.
+    """
+    precision = lax.Precision.HIGHEST if arithmetic == "float32" else lax.Precision.DEFAULT
+    wide = x.dtype
+    narrow = jnp.bfloat16 if arithmetic == "bfloat16" else wide
+    weights, layers = iter(params), architecture.layers
+    if patches is not None:
+        shape = (x.shape[0], x.shape[1] // 2, x.shape[2] // 2)
+        x = fused_block.first_block(patches, *next(weights), shape).astype(wide)
+        layers = layers[3:]
+    for layer in layers:
         match layer:
             case Conv():
                 weight, bias = next(weights)
-                dims = ("NHWC", "HWIO", "NHWC")
-                x = lax.conv_general_dilated(x, weight, (1, 1), "SAME", dimension_numbers=dims)
+                x = lax.conv_general_dilated(
+                    x.astype(narrow), weight.astype(narrow), (1, 1), "SAME",
+                    dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=precision,
+                ).astype(wide)  # fmt: skip
                 x = x + bias.reshape(1, 1, 1, -1)
             case Dense():
                 weight, bias = next(weights)
-                x = x @ weight + bias.reshape(1, -1)
+                x = jnp.matmul(x.astype(narrow), weight.astype(narrow), precision=precision)
+                x = x.astype(wide) + bias.reshape(1, -1)
             case Relu():
                 x = jax.nn.relu(x)
             case AvgPool():
@@ -106,11 +136,14 @@ class RandomFeatureKernel:
     """The empirical NNGP of `networks` random networks of one architecture.
 
     `sample(key)` draws all networks, `features` maps images to Phi, `gram` multiplies features.
+    arithmetic, fused: see Config.features and Config.fused.
     """
 
     architecture: Architecture
     image_shape: tuple[int, int, int]
     networks: int
+    arithmetic: str = "tf32"
+    fused: bool = False
 
     @property
     def dim(self) -> int:
@@ -118,43 +151,90 @@ class RandomFeatureKernel:
         (size,) = feature_shape(self.architecture, self.image_shape)
         return size
 
+    @property
+    def scale(self) -> float:
+        """w^2 / (N d), by which sums of products of activations are multiplied."""
+        return self.architecture.weight_variance / (self.networks * self.dim)
+
     def sample(self, key: PRNGKeyArray) -> Any:
         """Parameters of N networks, stacked along a leading axis."""
+        return self.sample_some(key, jnp.arange(self.networks))
+
+    def sample_some(self, key: PRNGKeyArray, indices: Int[Array, " m"]) -> Any:
+        """Parameters of the networks of these numbers; each depends on (key, number) alone."""
         draw = partial(sample_network, self.architecture, image_shape=self.image_shape)
-        keys = jax.vmap(partial(jax.random.fold_in, key))(
-            jnp.arange(self.networks, dtype=jnp.uint32)
-        )
-        return jax.vmap(lambda k: draw(key=k))(keys)
+        keys = jax.vmap(partial(jax.random.fold_in, key))(indices.astype(jnp.uint32))
+        return lax.map(lambda k: draw(key=k), keys)
+
+    def network(
+        self, params: Params, x: Float[Array, "n h w c"], patches: Array | None = None
+    ) -> Float[Array, "n d"]:
+        """h(x) of one network."""
+        return network_features(self.architecture, params, x, self.arithmetic, patches)
+
+    def by_network(
+        self, params: Any, x: Float[Array, "n h w c"], micro: int | None = None
+    ) -> Float[Array, "network n d"]:
+        """h_m(x) of the given networks. Differentiable unless fused; activations are recomputed
+        in the backward pass. micro: images at a time (None: all at once), any number."""
+        if self.fused and fused_block.applies(self.architecture):
+            dtype = jnp.bfloat16 if self.arithmetic == "bfloat16" else x.dtype
+
+            def block(x: Array) -> Array:  # all networks read the same patches
+                patches = fused_block.cut_patches(x, dtype)
+                rows = lax.map(lambda weights: self.network(weights, x, patches), params)
+                return jnp.moveaxis(rows, 0, 1)
+
+            return jnp.moveaxis(in_micro_batches(block, micro, x), 1, 0)
+        one = jax.checkpoint(self.network)
+        return lax.map(lambda weights: in_micro_batches(partial(one, weights), micro, x), params)
 
     def features(
         self, params: Any, x: Float[Array, "n h w c"], micro: int | None = None
     ) -> Float[Array, "n feature"]:
-        """Phi(x), (n, N d). Differentiable; activations are recomputed in the backward pass.
-
-        micro: images at a time (None: all at once). n need not be a multiple of it.
-        """
-        one = jax.checkpoint(partial(network_features, self.architecture))
-        n = x.shape[0]
-        micro = min(micro or n, n)
-        pieces = -(-n // micro)
-        padded = jnp.pad(x, ((0, pieces * micro - n), (0, 0), (0, 0), (0, 0)))
-        blocks = padded.reshape(pieces, micro, *x.shape[1:])
-
-        def all_blocks(weights: Params) -> Array:
-            if pieces == 1:
-                return one(weights, blocks[0])
-            return lax.map(partial(one, weights), blocks).reshape(pieces * micro, -1)
-
-        phi = lax.map(all_blocks, params)  # (N, n, d)
-        phi = jnp.moveaxis(phi[:, :n], 0, 1).reshape(n, -1)
+        """Phi(x), (n, N d). Differentiable; activations are recomputed in the backward pass."""
+        phi = jnp.moveaxis(self.by_network(params, x, micro), 0, 1).reshape(x.shape[0], -1)
         return phi * (1.0 / (self.networks * self.dim) ** 0.5)
 
     def gram(
         self, phi1: Float[Array, "n feature"], phi2: Float[Array, "m feature"]
     ) -> Float[Array, "n m"]:
-        """K = w^2 Phi1 Phi2^T + b^2."""
+        """K = w^2 Phi1 Phi2^T + b^2, the product in the features' own precision."""
         arch = self.architecture
-        return arch.weight_variance * (phi1 @ phi2.T) + arch.bias_variance
+        product = jnp.matmul(phi1, phi2.T, precision="highest")
+        return arch.weight_variance * product + arch.bias_variance
+
+
+def in_micro_batches(
+    function: Callable[..., Array], micro: int | None, *rows: Array
+) -> Float[Array, "n ..."]:
+    """function(*rows), (n, ...), computed `micro` rows at a time; rows are (n, ...) alike."""
+    n = rows[0].shape[0]
+    micro = min(micro or n, n)
+    pieces = -(-n // micro)
+    if pieces == 1:
+        return function(*rows)
+
+    def cut(x: Array) -> Array:
+        padding = ((0, pieces * micro - n),) + ((0, 0),) * (x.ndim - 1)
+        return jnp.pad(x, padding).reshape(pieces, micro, *x.shape[1:])
+
+    found = lax.map(lambda part: function(*part), tuple(map(cut, rows)))
+    return found.reshape(pieces * micro, *found.shape[2:])[:n]
+
+
+def arithmetic_of(wanted: str) -> str:
+    """Config.features with auto resolved: float32 on a CPU, where nothing else is faster, and tf32
+    on an accelerator. docs/decisions.md has the gradients' cosines."""
+    if wanted == "auto":
+        return "float32" if jax.default_backend() == "cpu" else "tf32"
+    return wanted
+
+
+def fused_of(wanted: bool | str) -> bool:
+    """Config.fused with auto resolved: on a GPU on which a trial of the kernel gives what XLA's
+    path gives."""
+    return fused_block.works() if wanted == "auto" else bool(wanted)
 
 
 def cache_sized_micro(architecture: Architecture, image_shape: tuple[int, int, int]) -> int:

@@ -15,12 +15,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
 from distill_cli.core.linalg import Reg, krr_predict, krr_solve
 from distill_cli.core.losses import Loss, accuracy
 from distill_cli.core.types import Batch, Coreset
+from distill_cli.kernels.ensemble import Ensemble
 from distill_cli.kernels.random_features import RandomFeatureKernel
+from distill_cli.kernels.shares import (
+    ALONE,
+    BATCH,
+    NETWORK,
+    Shares,
+    ordered_sum,
+    own_part,
+    share_out,
+)
 
 Featurise = Callable[[Array], Array]
 Gram = Callable[..., Array]
@@ -35,15 +46,18 @@ def krr_value_and_grad(
     loss: Loss,
     reg: Reg,
     micro: int,
+    shares: Shares = ALONE,
 ) -> tuple[dict[str, Float[Array, ""]], Coreset]:
     """Weighted mean loss over the batch, and its gradient with respect to the coreset.
 
-    featurise: images (n, h, w, c) -> Phi (n, feature); gram: (Phi, Phi') -> K; reg: ridge relative
-    to trace(K_ss)/n, of all support images or of each; micro: batch images at a time. Returns
-    ({loss, accuracy}, gradients in the shape of the coreset).
+    featurise: images (n, h, w, c) -> Phi, of any shape; gram: (Phi, Phi') -> K; reg: ridge relative
+    to trace(K_ss)/n, of all support images or of each; micro: batch images at a time; shares: where
+    this runs inside `shares.spread`, each device takes its part of the micro-batches, and all get
+    the same result. Returns ({loss, accuracy}, gradients in the shape of the coreset).
     """
-    images, labels, weights = split_micro(batch, micro)
-    total = batch.labels.shape[0]
+    pieces = split_micro(batch, micro)
+    count, total = pieces.labels.shape[0], batch.labels.shape[0]
+    axis = shares.axis(BATCH)
 
     def solve(phi_s: Array, y_s: Array) -> Array:
         return krr_solve(gram(phi_s, phi_s), y_s, reg)
@@ -60,16 +74,12 @@ def krr_value_and_grad(
         hits = jnp.sum((jnp.argmax(outputs, -1) == t) & (w > 0), dtype=jnp.int32)
         return jnp.sum(w * loss(outputs, t, log_temperature)) / total, hits
 
-    def add_micro(total_so_far: tuple, piece: tuple) -> tuple[tuple, None]:
+    def of_piece(piece: Batch) -> Any:
         value_and_grad = jax.value_and_grad(micro_loss, has_aux=True)
-        (value, hits), grads = value_and_grad((phi_s, alpha, coreset.log_temperature), *piece)
-        return jax.tree.map(jnp.add, total_so_far, (value, hits, grads)), None
+        return value_and_grad((phi_s, alpha, coreset.log_temperature), *piece)
 
-    zeros = jax.tree.map(jnp.zeros_like, (phi_s, alpha, coreset.log_temperature))
-    start = (jnp.zeros((), jnp.float64), jnp.zeros((), jnp.int32), zeros)
-    (value, hits, (d_phi, d_alpha, d_k)), _ = jax.lax.scan(
-        add_micro, start, (images, labels, weights)
-    )
+    own = own_part(pieces, axis, shares.size(BATCH))
+    (value, hits), (d_phi, d_alpha, d_k) = ordered_sum(of_piece, own, count, axis)
 
     d_phi_solve, d_labels = pull_solve(d_alpha)
     (d_images,) = pull_features(d_phi + d_phi_solve)
@@ -118,16 +128,23 @@ def feature_validator(
     reg: Reg,
     micro: int,
 ) -> Callable[[Coreset], dict[str, Float[Array, ""]]]:
-    """A scorer of coresets on fixed images with fixed networks, whose image features are kept."""
-    networks = jax.jit(kernel.sample)(key)
-    phi_t = jax.jit(partial(kernel.features, micro=micro))(networks, images)
+    """A scorer of coresets on fixed images with fixed networks, whose image features are kept.
 
-    @jax.jit
-    def score(networks: Any, phi_t: Array, labels: Array, coreset: Coreset) -> dict[str, Array]:
-        phi_s = kernel.features(networks, coreset.images, micro)
-        return krr_score(phi_t, labels, phi_s, coreset, gram=kernel.gram, loss=loss, reg=reg)
+    On several devices each keeps the features of its share of the networks."""
+    shares = share_out(kernel.networks, 1, micro, images.shape[0])
+    ensemble, kept = Ensemble(kernel, shares), P(NETWORK)
 
-    return partial(score, networks, phi_t, labels)
+    def prepare(key: Array, images: Array) -> tuple[Any, Array]:
+        networks = ensemble.sample(key)
+        return networks, ensemble.features(networks, images, micro)
+
+    def score(networks: Any, h_t: Array, labels: Array, coreset: Coreset) -> dict[str, Array]:
+        h_s = ensemble.features(networks, coreset.images, micro)
+        return krr_score(h_t, labels, h_s, coreset, gram=ensemble.gram, loss=loss, reg=reg)
+
+    networks, h_t = jax.jit(shares.spread(prepare, kept=kept))(key, images)
+    scored = jax.jit(shares.spread(score, given=(kept, kept, P(), P())))
+    return partial(scored, networks, h_t, labels)
 
 
 def kernel_score(

@@ -16,7 +16,6 @@ the matrix M). docs/decisions.md lists what was corrected.
 """
 
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -30,7 +29,9 @@ from distill_cli.core.linalg import Reg
 from distill_cli.core.losses import LOSSES
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
-from distill_cli.kernels.random_features import RandomFeatureKernel
+from distill_cli.kernels.ensemble import Ensemble
+from distill_cli.kernels.random_features import RandomFeatureKernel, arithmetic_of, fused_of
+from distill_cli.kernels.shares import ALONE, Shares, share_out
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.corruption import Frozen, check_corruption, freeze, put_back
 from distill_cli.methods.krr import feature_validator, krr_value_and_grad
@@ -97,8 +98,8 @@ class RFAD:
     learn_labels: bool
     micro: int
     validation_networks: int
-    seed: int
     reg: Reg
+    shares: Shares = ALONE
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
@@ -128,8 +129,9 @@ class RFAD:
     def images(self, params: dict[str, Array], frozen: Frozen) -> Array:
         """Z = X_S M, with the masked pixels put back to their initial values (section 7)."""
         x_s = params["images"]
-        if self.config.transform:
-            x_s = (x_s.reshape(x_s.shape[0], -1) @ params["transform"]).reshape(x_s.shape)
+        if self.config.transform:  # pixels are never rounded to TF32
+            rows = x_s.reshape(x_s.shape[0], -1)
+            x_s = jnp.matmul(rows, params["transform"], precision="highest").reshape(x_s.shape)
         return put_back(x_s, frozen)
 
     def coreset(self, state: State) -> Coreset:
@@ -137,21 +139,31 @@ class RFAD:
         return Coreset(images, state.params["labels"], state.params["log_temperature"])
 
     def step(self, state: State, batch: Batch, key: PRNGKeyArray) -> tuple[State, Info]:
-        networks = self.kernel.sample(key)
-
         def transformed(params: dict[str, Array]) -> Coreset:
             return self.coreset(state._replace(params=params))
 
         coreset, pull = jax.vjp(transformed, state.params)
-        info, grads = krr_value_and_grad(
-            partial(self.kernel.features, networks), self.kernel.gram, coreset, batch,
-            loss=LOSSES[self.loss_name], reg=self.reg, micro=self.micro,
-        )  # fmt: skip
+        info, grads = self.shares.spread(self.value_and_grad)(key, coreset, batch)
         (gradient,) = pull(grads)
         updates, optimiser = self.optimiser.update(gradient, state.optimiser, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         info["temperature"] = jnp.exp(-params["log_temperature"])
         return State(params, optimiser, state.frozen), info
+
+    def value_and_grad(
+        self, key: PRNGKeyArray, coreset: Coreset, batch: Batch
+    ) -> tuple[Info, Coreset]:
+        """Loss and gradient of a coreset with the networks of this key; inside `shares.spread`."""
+        ensemble = Ensemble(self.kernel, self.shares)
+        networks = ensemble.sample(key)
+
+        def featurise(images: Array) -> Array:
+            return ensemble.features(networks, images, self.micro)
+
+        return krr_value_and_grad(
+            featurise, ensemble.gram, coreset, batch,
+            loss=LOSSES[self.loss_name], reg=self.reg, micro=self.micro, shares=self.shares,
+        )  # fmt: skip
 
     def validator(
         self, key: PRNGKeyArray, images: Float[Array, "n h w c"], labels: Array
@@ -186,10 +198,16 @@ def network_flops(kernel: RandomFeatureKernel) -> float:
 
 def make(setting: Setting) -> RFAD:
     """RFAD bound to a setting; refuses settings that it cannot use."""
-    config = setting.config
+    config, classes = setting.config, setting.classes
     check_corruption(setting)
-    kernel = RandomFeatureKernel(setting.architecture, setting.image_shape, config.kernel.networks)
+    kernel = RandomFeatureKernel(
+        setting.architecture, setting.image_shape, config.kernel.networks,
+        arithmetic_of(config.kernel.features), fused_of(config.kernel.fused),
+    )  # fmt: skip
+    batch = config.batch.size * config.batch.number
+    pieces = -(-batch // setting.micro)
+    shares = share_out(kernel.networks, pieces, setting.micro, config.ipc * classes)
     return RFAD(
         config.method, kernel, config.loss, config.labels == "learned", setting.micro,
-        config.validation.networks, config.seed, setting.reg,
+        config.validation.networks, setting.reg, shares,
     )  # fmt: skip

@@ -1,0 +1,118 @@
+"""How the N networks of a step are shared out over devices, so that the sum comes out the same.
+
+The devices form a mesh of two axes. Along "network" each holds its share of the networks, along
+"batch" each takes its share of the batch's micro-batches; where N networks occupy all devices the
+second axis has length 1. What is summed over networks or micro-batches is gathered and added in the
+order of their numbers on every device, and a single device adds in the same order: the sum does not
+depend, by a bit, on the number of devices. The terms are small (a Gram block of a micro-batch and
+the coreset, a gradient of the coreset), so that the gathering costs little beside the networks.
+"""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, Mesh
+from jax.sharding import PartitionSpec as P
+
+from distill_cli.core import devices
+
+NETWORK, BATCH = "network", "batch"
+WHOLE = P()  # the same on every device
+
+
+@dataclass(frozen=True)
+class Shares:
+    """mesh: axes (batch, network), or None where one device does everything."""
+
+    mesh: Mesh | None = None
+
+    def axis(self, name: str) -> str | None:
+        """The axis of that name, for `ordered_sum`; None where it has length 1."""
+        return name if self.size(name) > 1 else None
+
+    def size(self, name: str) -> int:
+        return 1 if self.mesh is None else self.mesh.shape[name]
+
+    def spread(self, function: Callable[..., Any], kept: Any = WHOLE, given: Any = WHOLE) -> Any:
+        """The function run by every device on its share; as it is on a single device.
+
+        Arguments and results are whole on every device, but for those that `given` and `kept` (a
+        PartitionSpec, or one for each) say are split. The function finds out its part by
+        `lax.axis_index` of the axes' names.
+        """
+        if self.mesh is None:
+            return function
+        return jax.shard_map(
+            function, mesh=self.mesh, in_specs=given, out_specs=kept, check_vma=False
+        )
+
+
+ALONE = Shares()
+
+
+def share_out(networks: int, pieces: int, micro: int, coreset: int) -> Shares:
+    """The mesh of the chosen devices on which a step of these sizes is shortest.
+
+    pieces: micro-batches of a step, of `micro` images; coreset: its images, whose networks are
+    also differentiated (four times the work of a batch image, RFAD.flops). Shares may be uneven:
+    the longest one counts, and among equals the mesh with most devices along the networks, which
+    share the coreset's work too.
+    """
+    chosen = devices.chosen()
+    if len(chosen) == 1:
+        return ALONE
+
+    def work(along: int) -> tuple[int, int]:
+        images = -(-pieces // (len(chosen) // along)) * micro + 4 * coreset
+        return -(-networks // along) * images, -along
+
+    sizes = [n for n in range(1, min(len(chosen), networks) + 1) if len(chosen) % n == 0]
+    along = min(sizes, key=work)
+    # Neighbours in the list of devices, which lie in one host, share the networks.
+    grid = np.array(chosen).reshape(-1, along)
+    return Shares(Mesh(grid, (BATCH, NETWORK), axis_types=(AxisType.Auto, AxisType.Auto)))
+
+
+def ordered_sum(
+    term: Callable[[Any], Any], operands: Any, count: int, axis: str | None = None
+) -> Any:
+    """sum over i of term(operands_i), i = 0, 1, ..., added in this order to zero.
+
+    operands: a pytree of arrays with i along their first axis; term: one of them to a pytree.
+    axis: the mesh axis over which i is shared out in contiguous parts, padded at the end to equal
+    lengths; `count` terms in all are real. Every device gets the sum.
+    """
+    shapes = jax.eval_shape(term, jax.tree.map(lambda x: x[0], operands))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+
+    def add(total: Any, value: Any) -> Any:
+        # Kept apart from the addition: fused with it, the term's last product would be rounded
+        # together with the sum on one device and by itself on several.
+        value = lax.optimization_barrier(value)
+        return jax.tree.map(jnp.add, total, value), None
+
+    if axis is None:
+        return lax.scan(lambda total, x: add(total, term(x)), zeros, operands)[0]
+    terms = lax.map(term, operands)
+    terms = jax.tree.map(lambda x: lax.all_gather(x, axis, tiled=True)[:count], terms)
+    return lax.scan(add, zeros, terms)[0]
+
+
+def own_part(tree: Any, axis: str | None, parts: int) -> Any:
+    """This device's contiguous share of the first axis, padded with zeros at the end to be as long
+    as the others'."""
+    if axis is None:
+        return tree
+
+    def part(x: Any) -> Any:
+        size = -(-x.shape[0] // parts)
+        x = jnp.pad(x, ((0, parts * size - x.shape[0]), *itertools.repeat((0, 0), x.ndim - 1)))
+        return lax.dynamic_slice_in_dim(x, lax.axis_index(axis) * size, size)
+
+    return jax.tree.map(part, tree)
