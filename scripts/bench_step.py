@@ -47,7 +47,7 @@ class Case:
         from distill_cli.core.types import Batch, Coreset, one_hot_centred
 
         shape, channels, networks, images = {**CASES, **QUICK}[name]
-        self.method, self.micro = distiller(shape, channels, networks)
+        self.method, self.micro = distiller(shape, channels, networks, "method.transform=false")
         key = jax.random.key(0)
         self.size = QUICK_MATMUL if name in QUICK else MATMUL
         square = jax.random.normal(key, (self.size, self.size), jnp.float32)
@@ -88,19 +88,26 @@ class Case:
         return taken
 
 
-def distiller(shape: tuple[int, int, int], channels: int, networks: int) -> tuple[Any, int]:
+def distiller(
+    shape: tuple[int, int, int], channels: int, networks: int, *overrides: str
+) -> tuple[Any, int]:
     """(RFAD as a run makes it from its configuration, images at a time)."""
+    import jax
+
     from distill_cli.arch.layers import convnet
     from distill_cli.cli.compose import compose, parse
     from distill_cli.kernels.random_features import cache_sized_micro
     from distill_cli.methods.base import Setting, make_distiller
+    from distill_cli.tasks.problem import GPU_MICRO
 
-    overrides = ["method=rfad", "method.transform=false", "loss=platt", "labels=fixed"]
-    overrides += [f"kernel.networks={networks}", f"architecture.width={channels}"]
+    sizes = [f"kernel.networks={networks}", f"architecture.width={channels}"]
+    chosen = ["method=rfad", "loss=platt", "labels=fixed", *sizes, *overrides]
     architecture = convnet(channels, 3)
     micro = cache_sized_micro(architecture, shape)
+    if jax.default_backend() != "cpu":
+        micro = GPU_MICRO
     setting = Setting(
-        config=parse(compose("config", overrides)),
+        config=parse(compose("config", chosen)),
         architecture=architecture,
         image_shape=shape,
         classes=CLASSES,
@@ -110,13 +117,14 @@ def distiller(shape: tuple[int, int, int], channels: int, networks: int) -> tupl
 
 
 class Worker:
-    """A process of its own that computes a case from one source tree, a turn at a time."""
+    """A process of its own that computes with one source tree, a turn for every line it is sent;
+    its first line, and each answer, is JSON."""
 
-    def __init__(self, source: Path, case: str) -> None:
+    def __init__(self, source: Path, script: str, *arguments: str) -> None:
         environment = {**os.environ, "PYTHONPATH": str(source)}
         environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # two processes share a GPU
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", case],
+            [sys.executable, script, "--worker", *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
 
@@ -161,7 +169,7 @@ def compare(case: str, other: Path, starts: int, repeats: int) -> dict[str, Any]
     }
     ratios: dict[str, list[float]] = {part: [] for part in PARTS}
     for _ in range(starts):
-        workers = {side: Worker(source, case) for side, source in sources.items()}
+        workers = {side: Worker(source, __file__, case) for side, source in sources.items()}
         for side, worker in workers.items():
             found = Path(worker.answer()["source"])
             if found != sources[side]:
