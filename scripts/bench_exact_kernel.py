@@ -1,6 +1,6 @@
 """Time and memory of the exact kernels: the offset-band engine against neural-tangents, here.
 
-    python scripts/bench_exact_kernel.py [--quick] [--json PATH] [--cores 1 2]
+    python scripts/bench_exact_kernel.py [--quick] [--case 8x8x1] [--json PATH] [--cores 1 2]
 
 Every figure comes from a process of its own, pinned to its cores before jax is imported, so that
 peak memory (resident, whole process) belongs to it alone; compiled and warmed first, the median of
@@ -222,6 +222,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="one core, few cases, under 2 minutes")
     parser.add_argument("--json", metavar="PATH", help="also write all figures there")
     parser.add_argument("--cores", type=int, nargs="+", help="core counts (default: 1 and all)")
+    parser.add_argument("--case", choices=CASES, help="only this one")
     parser.add_argument("--job", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
@@ -235,6 +236,8 @@ def main() -> None:
     print(" ".join(name.rjust(11) for name in HEADER))
     for count in counts:
         for case, what in QUICK if options.quick else FULL:
+            if options.case not in (None, case):
+                continue
             engines = ("band", "neural_tangents")
             pair = [child((case, what, e), available[-count:], options.quick) for e in engines]
             print_row(*pair)

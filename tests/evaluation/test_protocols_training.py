@@ -1,4 +1,4 @@
-"""The shared trainer against NumPy: batches, schedules, optimisers, micro-batches, vmap."""
+"""The shared trainer against NumPy: batches, schedules, optimisers, micro-batches."""
 
 import flax.linen as nn
 import jax
@@ -65,7 +65,7 @@ def test_dc_training_by_hand():
         w, b = w - rate * vw, b - rate * vb
         if epoch == 10 // 2 + 1:
             vw, vb, rate = 0 * w, 0 * b, 0.1 * rate
-    (got,) = train(Linear(), recipe, images, targets, [start()], [KEY], [0.01])
+    got = train(Linear(), recipe, images, targets, start(), KEY, 0.01)
     np.testing.assert_allclose(float64(got.variables)[0], w, atol=1e-6)
     np.testing.assert_allclose(float64(got.variables)[1], b, atol=1e-6)
     assert got.finite
@@ -92,7 +92,7 @@ def test_frepo_training_by_hand():
         share = t / 5 if t < 5 else 0.01 + 0.99 * (1 + np.cos(np.pi * (t - 5) / 15)) / 2
         step = m / (1 - 0.9 ** (t + 1)) / (np.sqrt(v / (1 - 0.999 ** (t + 1))) + 1e-8)
         theta = theta - 0.1 * share * step
-    (got,) = train(Linear(), recipe, images, targets, [start()], [KEY], [0.1])
+    got = train(Linear(), recipe, images, targets, start(), KEY, 0.1)
     w, b = float64(got.variables)
     np.testing.assert_allclose(np.concatenate([w.ravel(), b]), theta, atol=1e-5)
 
@@ -118,7 +118,7 @@ def test_kip_training_by_hand():
         vw, vb = 0.9 * vw + gw + 1e-3 * w, 0.9 * vb + gb + 1e-3 * b
         rate = 0.2 * (1 + np.cos(np.pi * t / 12)) / 2
         w, b = w - rate * vw, b - rate * vb
-    (got,) = train(Linear(), recipe, images, targets, [start()], [KEY], [0.2])
+    got = train(Linear(), recipe, images, targets, start(), KEY, 0.2)
     np.testing.assert_allclose(float64(got.variables)[0], w, atol=1e-5)
     np.testing.assert_allclose(float64(got.variables)[1], b, atol=1e-5)
 
@@ -158,31 +158,18 @@ def test_the_last_batch_of_an_epoch_is_smaller():
 def test_micro_batches_give_the_same_network(monkeypatch):
     images, targets = data(7)
     recipe = Recipe("squared", 5, Batching("epochs", 500), Optimiser("momentum"))
-    (whole,) = train(Linear(), recipe, images, targets, [start()], [KEY], [0.05])
+    whole = train(Linear(), recipe, images, targets, start(), KEY, 0.05)
     monkeypatch.setattr(trainer, "micro_batch", lambda *args, **kwargs: 2)
     jax.clear_caches()
-    (parts,) = train(Linear(), recipe, images, targets, [start()], [KEY], [0.05])
+    parts = train(Linear(), recipe, images, targets, start(), KEY, 0.05)
     for a, b in zip(float64(whole.variables), float64(parts.variables), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
-
-
-def test_side_by_side_equals_one_after_another():
-    images, targets = data(9)
-    recipe = Recipe(
-        "squared", 7, Batching("epochs", 4), Optimiser("adam"), ("dsa", "color_crop_cutout")
-    )
-    keys, starts, rates = [KEY, jax.random.key(1)], [start(0), start(1)], [0.1, 0.2]
-    together = train(Linear(), recipe, images, targets, starts, keys, rates)
-    for key, variables, rate, both in zip(keys, starts, rates, together, strict=True):
-        (alone,) = train(Linear(), recipe, images, targets, [variables], [key], [rate])
-        for a, b in zip(float64(alone.variables), float64(both.variables), strict=True):
-            np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_divergence_is_reported():
     images, targets = data()
     recipe = Recipe("squared", 400, Batching("epochs", 500), Optimiser("momentum"))
-    (got,) = train(Linear(), recipe, images, targets, [start()], [KEY], [1e4])
+    got = train(Linear(), recipe, images, targets, start(), KEY, 1e4)
     assert not got.finite
 
 

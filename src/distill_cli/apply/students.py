@@ -49,10 +49,9 @@ def student(
     net = build_net(config, config.architectures[0], targets.shape[1], shape)
     variables = draw(net, jax.random.fold_in(key, 0), shape)
     trained = train(
-        net, recipe, images, targets, [variables], [jax.random.fold_in(key, 1)],
-        [config.learning_rate],
-    )  # fmt: skip
-    return net, trained[0].variables
+        net, recipe, images, targets, variables, jax.random.fold_in(key, 1), config.learning_rate
+    )
+    return net, trained.variables
 
 
 def outputs(

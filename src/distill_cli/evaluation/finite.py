@@ -5,12 +5,14 @@ weights with the best validation accuracy; test images play no part in training 
 """
 
 import time
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from distill_cli.arch.layers import Architecture
 from distill_cli.arch.network import predict
+from distill_cli.core.sharing import Tell, share_out
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError
 from distill_cli.evaluation.base import Problem
@@ -43,7 +45,8 @@ def evaluate_finite(
     ipc: int,
     progress: Progress | None = None,
 ) -> Metric:
-    """Mean test accuracy of `config.networks` networks trained on the coreset.
+    """Mean test accuracy of `config.networks` networks trained on the coreset, shared out over
+    devices.
 
     Images of `valid` and `test` are preprocessed as the coreset's are. `architecture` gives the
     kinds of layers; every hidden layer gets config.width. detail holds the values used, the
@@ -56,14 +59,11 @@ def evaluate_finite(
     channels = int(coreset.images.shape[-1])
     config, cell = with_tuned(config, dataset, ipc, channels)
     valid_images, valid_labels = _limited(*valid, config.valid_limit)
-    runs: list[dict[str, object]] = []
-    accuracies: list[float] = []
-    for index in range(config.networks):
+    coreset = Coreset(*map(np.asarray, coreset))  # each device takes its own copy from the host
 
-        def report(message: str, fraction: float, index: int = index) -> None:
-            if progress is not None:
-                name = f"network {index + 1}/{config.networks}: "
-                progress(name + message, (index + fraction) / config.networks)
+    def one(index: int, tell: Tell) -> dict[str, Any]:
+        def report(message: str, fraction: float) -> None:
+            tell(fraction, f"network {index + 1}/{config.networks}: {message}")
 
         key = network_key(config.seed, index)
         run = train_finite(config, architecture, coreset, valid_images, valid_labels, key, report)
@@ -71,17 +71,18 @@ def evaluate_finite(
         outputs = predict(run.network, run.params, test[0])
         if config.centred:
             outputs = outputs - predict(run.network, run.initial, test[0])
-        accuracies.append(share_correct(outputs, test[1]))
-        runs.append(
-            {
-                "accuracy": accuracies[-1],
-                "valid_accuracy": run.best_accuracy,
-                "best_step": run.best_step,
-                "steps": run.steps,
-                "warning": run.warning,
-            }
-        )
-        report(f"test accuracy {100 * accuracies[-1]:.2f} %", 1.0)
+        accuracy = share_correct(outputs, test[1])
+        report(f"test accuracy {100 * accuracy:.2f} %", 1.0)
+        return {
+            "accuracy": accuracy,
+            "valid_accuracy": run.best_accuracy,
+            "best_step": run.best_step,
+            "steps": run.steps,
+            "warning": run.warning,
+        }
+
+    runs = share_out(one, config.networks, progress or (lambda message, fraction: None))
+    accuracies = [run["accuracy"] for run in runs]
     keys = ("width", "learning_rate", "label_scale", "weight_decay", "centred", "loss", "seed")
     return Metric(
         protocol="finite",

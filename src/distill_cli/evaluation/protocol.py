@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -20,13 +20,12 @@ from jaxtyping import Array
 from distill_cli import nets
 from distill_cli.config import at_least
 from distill_cli.core.keys import named_key, step_key
+from distill_cli.core.sharing import Tell, share_out
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError, choice_error
 from distill_cli.evaluation.base import Problem
 from distill_cli.evaluation.sizes import parameters
 from distill_cli.evaluation.trainer import Recipe, Variables, share_correct, train
-
-AT_ONCE = 5  # networks trained side by side on an accelerator; one after another on a CPU
 
 
 @dataclass(frozen=True)
@@ -58,6 +57,16 @@ class Networks:
         for name in self.architectures:
             if name not in nets.NETWORKS:
                 raise choice_error(f"evaluation.{protocol}.architectures", name, nets.NETWORKS)
+
+
+class Tested(NamedTuple):
+    """What a trained network leaves: its test accuracy, its learning rate, whether it stayed
+    finite, its size."""
+
+    accuracy: float
+    rate: float
+    finite: bool
+    parameters: int
 
 
 def refuse_norm(config: Networks, protocol: str) -> None:
@@ -132,7 +141,7 @@ def run_protocol(
     learning_rate: float = 0.0,
     settings: dict[str, Any] | None = None,
 ) -> Metric:
-    """Train and test `config.networks` networks of every architecture.
+    """Train and test `config.networks` networks of every architecture, shared out over devices.
 
     compat: networks as FRePo's released program builds them;
     initial: fresh variables; rate: the learning rate of a network with these initial variables,
@@ -143,43 +152,39 @@ def run_protocol(
     classes = check_coreset(protocol, coreset, problem)
     shape = tuple(coreset.images.shape[1:])
     images, targets = np.asarray(coreset.images), np.asarray(coreset.labels)
-    at_once = 1 if jax.default_backend() == "cpu" else AT_ONCE
     built = {name: build_net(config, name, classes, shape, compat) for name in config.architectures}
-    total, table, done = config.networks * len(config.architectures), {}, 0
-    for name, net in built.items():
+    table: dict[str, dict[str, Any]] = {}
+    for number, (name, net) in enumerate(built.items()):
         clock = time.perf_counter()
-        accuracies: list[float] = []
-        rates: list[float] = []
-        warnings: list[str] = []
-        count = 0
-        for first in range(0, config.networks, at_once):
-            indices = range(first, min(first + at_once, config.networks))
-            keys = [network_key(config.seed, name, index) for index in indices]
-            variables = [initial(net, jax.random.fold_in(key, 0), shape) for key in keys]
-            count = parameters(variables[0])
-            chosen = [rate(net, v) if rate else learning_rate for v in variables]
 
-            def report(message: str, fraction: float, done: int = done, n: int = len(keys)) -> None:
-                share = (done + 0.95 * n * fraction) / total
-                problem.report(f"evaluation.{protocol}", share)
-
+        def one(index: int, tell: Tell, name: str = name, net: nets.Net = net) -> Tested:
+            key = network_key(config.seed, name, index)
+            variables = initial(net, jax.random.fold_in(key, 0), shape)
+            chosen = rate(net, variables) if rate else learning_rate
             trained = train(
-                net, recipe, images, targets, variables,
-                [jax.random.fold_in(key, 1) for key in keys], chosen, report,
+                net, recipe, images, targets, variables, jax.random.fold_in(key, 1), chosen,
+                lambda message, fraction: tell(0.95 * fraction),
             )  # fmt: skip
-            for index, one in zip(indices, trained, strict=True):
-                accuracies.append(share_correct(net, one.variables, *problem.test))
-                if not one.finite:
-                    warnings.append(f"network {index}: loss or weights not finite")
-            rates += chosen
-            done += len(keys)
-            problem.report(f"evaluation.{protocol}", done / total)
+            accuracy = share_correct(net, trained.variables, *problem.test)
+            tell(1.0)
+            return Tested(accuracy, chosen, trained.finite, parameters(variables))
+
+        def report(message: str, fraction: float, number: int = number) -> None:
+            problem.report(f"evaluation.{protocol}", (number + fraction) / len(built))
+
+        found = share_out(one, config.networks, report)
+        accuracies = [row.accuracy for row in found]
+        warnings = [
+            f"network {index}: loss or weights not finite"
+            for index, row in enumerate(found)
+            if not row.finite
+        ]
         table[name] = {
             **spread(accuracies),
-            "parameters": count,
+            "parameters": found[0].parameters,
             "accuracies": accuracies,
             "seconds": round(time.perf_counter() - clock, 2),
-            **({"learning_rates": rates} if rate else {}),
+            **({"learning_rates": [row.rate for row in found]} if rate else {}),
             **({"warnings": warnings} if warnings else {}),
         }
     best = table[config.architectures[0]]

@@ -7,7 +7,7 @@ images: there is no early stopping, the weights after the last step are the resu
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -74,27 +74,27 @@ def train(
     recipe: Recipe,
     images: Float[np.ndarray, "n height width channel"],
     targets: Float[np.ndarray, "n class"],
-    variables: Sequence[Variables],
-    keys: Sequence[Array],
-    rates: Sequence[float],
+    variables: Variables,
+    key: Array,
+    rate: float,
     progress: Progress = lambda what, fraction: None,
-) -> list[Trained]:
-    """Train one network per (initial variables, key, learning rate), all side by side.
+) -> Trained:
+    """One network from its initial variables, with its key and learning rate.
 
-    One network is trained as it is; several are vmapped, which pays on an accelerator only (on a
-    CPU vmap over convolution weights is 7 to 9 times slower than one after another).
+    Several networks are several calls, on several devices at once (core/sharing.py). Side by side
+    in one program (vmap) their convolutions would be grouped ones: 7 to 9 times slower on a CPU,
+    and for a GPU no kernels that keep it busy, more memory traffic than one after another.
     """
-    count = len(keys)
-    start = [State(v, recipe.optimiser.start(v["params"]), jnp.float32(jnp.inf)) for v in variables]
-    state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *start)
+    state = State(variables, recipe.optimiser.start(variables["params"]), jnp.float32(jnp.inf))
+    state = jax.tree.map(jnp.copy, state)  # _run takes the arrays over
     data = jnp.asarray(images, jnp.float32), jnp.asarray(targets, jnp.float32)
-    key, rate = jnp.stack(list(keys)), jnp.asarray(list(rates), jnp.float32)
+    share = jnp.float32(rate)
     step, length = 0, 1
     while step < recipe.steps:
         clock = time.monotonic()
         stop = min(step + length, recipe.steps)
-        state = _run(net, recipe, state, data, key, rate, np.int32(step), np.int32(stop))
-        loss = float(jnp.mean(state.loss))
+        state = _run(net, recipe, state, data, key, share, np.int32(step), np.int32(stop))
+        loss = float(state.loss)
         seconds = max(time.monotonic() - clock, 1e-3)
         if step:  # the first piece contains the compilation
             length = max(1, min(8 * length, int(length * PIECE_SECONDS / seconds)))
@@ -102,7 +102,7 @@ def train(
         progress(f"step {step}/{recipe.steps}, loss {loss:.4g}", step / recipe.steps)
         if not math.isfinite(loss):
             break
-    return [_trained(jax.tree.map(lambda leaf, i=i: leaf[i], state)) for i in range(count)]
+    return _trained(state)
 
 
 def _trained(state: State) -> Trained:
@@ -118,15 +118,9 @@ def _run(
 ) -> State:  # fmt: skip
     """Steps start .. stop-1; the bounds are traced, so one compilation serves every length."""
 
-    def one_network(state: State, key: Array, rate: Array) -> State:
-        return jax.lax.fori_loop(
-            start, stop, lambda i, s: train_step(net, recipe, data, key, rate, i, s), state
-        )
-
-    if key.shape[0] == 1:
-        only: Any = jax.tree.map(lambda leaf: leaf[0], (state, key, rate))
-        return jax.tree.map(lambda leaf: leaf[None], one_network(*only))
-    return jax.vmap(one_network)(state, key, rate)
+    return jax.lax.fori_loop(
+        start, stop, lambda i, s: train_step(net, recipe, data, key, rate, i, s), state
+    )
 
 
 def train_step(
