@@ -98,14 +98,13 @@ def distiller(
     from distill_cli.cli.compose import compose, parse
     from distill_cli.kernels.random_features import cache_sized_micro
     from distill_cli.methods.base import Setting, make_distiller
-    from distill_cli.tasks.problem import GPU_MICRO
 
     sizes = [f"kernel.networks={networks}", f"architecture.width={channels}"]
     chosen = ["method=rfad", "loss=platt", "labels=fixed", *sizes, *overrides]
     architecture = convnet(channels, 3)
     micro = cache_sized_micro(architecture, shape)
     if jax.default_backend() != "cpu":
-        micro = GPU_MICRO
+        micro = 640
     setting = Setting(
         config=parse(compose("config", chosen)),
         architecture=architecture,

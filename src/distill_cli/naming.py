@@ -18,6 +18,7 @@ NOT_IN_DIGEST = (
     "logger", "tuning", "search",
 )  # fmt: skip
 DATASET_NOT_IN_DIGEST = ("data_dir", "cache", "download", "limit_test")
+BY_DEVICE = (("features", "auto"), ("fused", "auto"))  # of the kernel: chosen where it runs
 PLAIN_SAMPLER = {"name": "uniform", "balanced": False}
 
 
@@ -31,6 +32,8 @@ def digest(tree: dict[str, Any]) -> str:
     kept = {key: value for key, value in tree.items() if key not in NOT_IN_DIGEST}
     if kept.get("sampler") == PLAIN_SAMPLER:
         del kept["sampler"]
+    if isinstance(kept.get("kernel"), dict):
+        kept["kernel"] = {k: v for k, v in kept["kernel"].items() if (k, v) not in BY_DEVICE}
     if not kept.get("snapshots"):
         kept.pop("snapshots", None)
     if isinstance(prune := kept.get("prune"), dict) and prune.get("keep") == "none":

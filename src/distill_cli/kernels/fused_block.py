@@ -4,11 +4,11 @@ With few input channels the convolution is cheap and its output large: 671 MB fo
 32 x 32 with 256 channels, written once and read once before the pool leaves a quarter of it. Here
 the four pixels of a pooling window are four small matrix products whose sum is all that is written.
 
-    out[p] = 1/4 sum over phases q of relu(patch_q[p] W + bias)
+    out[p] = 1/4 sum over phases q of relu(patch[p] W_q + bias)
 
-p: pooled pixels of all images; patch_q[p]: the 9 c values that the convolution reads at phase
-q = (y mod 2, x mod 2) of p's window. Patches do not depend on the network: they are cut once per
-micro-batch and read by all networks.
+p: a pooled pixel of one image; patch[p]: the 4 x 4 x c pixels around its window; W_q: the 3 x 3
+weights at phase q = (y mod 2, x mod 2) of the patch, zero elsewhere. Patches do not depend on the
+network: they are cut once per micro-batch and read by all networks.
 
 Written in Pallas for Triton, forward only; random_features.network_features is the reference, and
 what is differentiated. Off the GPU the kernel runs in Pallas' interpreter, for tests.
@@ -16,7 +16,6 @@ what is differentiated. Off the GPU the kernel runs in Pallas' interpreter, for 
 
 import functools
 import logging
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -31,16 +30,16 @@ log = logging.getLogger(__name__)
 ROWS, COLUMNS = 128, 128  # pooled pixels and channels of a program: 64 accumulators a thread
 WARPS = 8
 TRIAL = (8, 8, 8, 3), (3, 3, 3, 128)  # images and weights
-LEAST = 16  # shortest side of a matrix product on the tensor cores
 
-Patches = Float[Array, "4 p k"]
+Patches = Float[Array, "p k"]
 
 
 def applies(architecture: Architecture) -> bool:
-    """Whether the network starts with such a block, and its channels fill whole programs."""
+    """Whether the network starts with such a block, and its channels fill whole programs: any
+    multiple of 128, or a power of two from 16."""
     match architecture.layers[:3]:
         case (Conv(width), Relu(), AvgPool()):
-            return width % LEAST == 0 and width % min(width, COLUMNS) == 0
+            return width % COLUMNS == 0 or (width in (16, 32, 64))
     return False
 
 
@@ -66,23 +65,29 @@ def works() -> bool:
 
 
 def cut_patches(x: Float[Array, "n h w c"], dtype: jnp.dtype) -> Patches:
-    """The patches of every phase, (4, rows, k): rows are n (h // 2)(w // 2) pooled pixels filled up
-    with zeros to whole programs, k is 9 c filled up to a multiple of 16."""
+    """The patches of all pooled pixels, n (h // 2)(w // 2) rows filled up with zeros to whole
+    programs, 16 c columns to a power of two."""
     n, h, w, c = x.shape
     h2, w2 = h // 2, w // 2
     padded = jnp.pad(x.astype(dtype), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    around = [padded[:, i : i + 2 * h2 : 2, j : j + 2 * w2 : 2] for i in range(4) for j in range(4)]
+    flat = jnp.concatenate(around, -1).reshape(n * h2 * w2, 16 * c)
+    return jnp.pad(flat, ((0, -len(flat) % ROWS), (0, columns_of(c) - 16 * c)))
 
-    def shifted(i: int, j: int) -> Array:  # pixel (2 Y + i - 1, 2 X + j - 1) of pooled (Y, X)
-        return padded[:, i : i + 2 * h2 : 2, j : j + 2 * w2 : 2]
 
-    window = [(i, j) for i in range(3) for j in range(3)]
+def columns_of(channels: int) -> int:
+    """Columns of the patches of so many channels: the next power of two, as Triton needs it."""
+    return 16 * 2 ** (channels - 1).bit_length()
+
+
+def phase_weights(weight: Float[Array, "3 3 c width"]) -> Float[Array, "4 k width"]:
+    """W_q of the four phases."""
+    c = weight.shape[2]
     phases = [
-        jnp.concatenate([shifted(a + i, b + j) for i, j in window], -1)
-        for a in range(2)
-        for b in range(2)
+        jnp.pad(weight, ((a, 1 - a), (b, 1 - b), (0, 0), (0, 0))) for a in (0, 1) for b in (0, 1)
     ]
-    flat = jnp.stack(phases).reshape(4, n * h2 * w2, 9 * c)
-    return jnp.pad(flat, ((0, 0), (0, -flat.shape[1] % ROWS), (0, -flat.shape[2] % LEAST)))
+    flat = jnp.stack(phases).reshape(4, 16 * c, -1)
+    return jnp.pad(flat, ((0, 0), (0, columns_of(c) - 16 * c), (0, 0)))
 
 
 def conv_relu_pool(
@@ -90,24 +95,22 @@ def conv_relu_pool(
 ) -> Float[Array, "p width"]:
     """The pooled activations of all rows of `patches`, in its dtype; products of float32 patches in
     TF32, sums in float32."""
-    rows, k = patches.shape[1:]
+    rows, k = patches.shape
     width = weight.shape[-1]
     columns = min(width, COLUMNS)
-    flat = weight.reshape(-1, width).astype(patches.dtype)
-    flat = jnp.pad(flat, ((0, k - len(flat)), (0, 0)))
     return pl.pallas_call(
         _kernel,
         out_shape=jax.ShapeDtypeStruct((rows, width), patches.dtype),
         grid=(rows // ROWS, width // columns),
         in_specs=[
-            pl.BlockSpec((4, ROWS, k), lambda i, j: (0, i, 0)),
-            pl.BlockSpec((k, columns), lambda i, j: (0, j)),
+            pl.BlockSpec((ROWS, k), lambda i, j: (i, 0)),
+            pl.BlockSpec((4, k, columns), lambda i, j: (0, 0, j)),
             pl.BlockSpec((columns,), lambda i, j: (j,)),
         ],
         out_specs=pl.BlockSpec((ROWS, columns), lambda i, j: (i, j)),
         name="conv_relu_pool",
         **_backend(),
-    )(patches, flat, bias)
+    )(patches, phase_weights(weight).astype(patches.dtype), bias)
 
 
 def first_block(
@@ -118,11 +121,13 @@ def first_block(
     return pooled[: int(np.prod(shape))].reshape(*shape, -1)
 
 
-def _kernel(patches, weight, bias, out) -> None:
-    total = jnp.zeros(out.shape, jnp.float32)
+def _kernel(patches, weights, bias, out) -> None:
+    rows, total = patches[...], jnp.zeros(out.shape, jnp.float32)
     for phase in range(4):
-        product = partial(lax.dot, precision=lax.Precision.DEFAULT)
-        y = product(patches[phase], weight[...], preferred_element_type=jnp.float32)
+        y = lax.dot(
+            rows, weights[phase], precision=lax.Precision.DEFAULT,
+            preferred_element_type=jnp.float32,
+        )  # fmt: skip
         total += jnp.maximum(y + bias[...][None, :], 0)
     out[...] = (total * 0.25).astype(out.dtype)
 

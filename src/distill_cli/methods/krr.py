@@ -22,7 +22,7 @@ from distill_cli.core.linalg import Reg, krr_predict, krr_solve
 from distill_cli.core.losses import Loss, accuracy
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.kernels.ensemble import Ensemble
-from distill_cli.kernels.random_features import RandomFeatureKernel
+from distill_cli.kernels.random_features import RandomFeatureKernel, micro_pieces
 from distill_cli.kernels.shares import (
     ALONE,
     BATCH,
@@ -106,10 +106,10 @@ def symmetric(gram: Gram) -> Gram:
 
 
 def split_micro(batch: Batch, micro: int) -> Batch:
-    """Reshape a batch to (pieces, micro, ...); what is missing in the last piece has weight 0."""
+    """Reshape a batch to (pieces, at most micro, ...); rows missing in the last piece have weight
+    0."""
     n = batch.labels.shape[0]
-    micro = min(micro, n)
-    pieces = -(-n // micro)
+    pieces, micro = micro_pieces(n, micro)
 
     def cut(x: Array) -> Array:
         padding = ((0, pieces * micro - n),) + ((0, 0),) * (x.ndim - 1)

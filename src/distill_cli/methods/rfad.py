@@ -36,6 +36,7 @@ from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.corruption import Frozen, check_corruption, freeze, put_back
 from distill_cli.methods.krr import feature_validator, krr_value_and_grad
 
+WHOLE = 128  # a coreset up to this size is one piece, where micro-batches are smaller
 ALLOWS = {"kernel": ("random_features",)}  # config.py check_combination
 
 
@@ -158,7 +159,8 @@ class RFAD:
         networks = ensemble.sample(key)
 
         def featurise(images: Array) -> Array:
-            return ensemble.features(networks, images, self.micro)
+            # A micro-batch of the batch is one piece; so is a coreset of up to WHOLE images.
+            return ensemble.features(networks, images, max(self.micro, WHOLE))
 
         return krr_value_and_grad(
             featurise, ensemble.gram, coreset, batch,

@@ -7,7 +7,6 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property
 
-import jax
 import numpy as np
 
 from distill_cli.arch.layers import Architecture, feature_shape
@@ -21,13 +20,12 @@ from distill_cli.errors import UserError
 from distill_cli.init.base import Request
 from distill_cli.init.features import FeatureConfig, Features
 from distill_cli.init.leverage import leverage
-from distill_cli.kernels.random_features import cache_sized_micro
+from distill_cli.kernels.random_features import micro_of_device
 from distill_cli.methods.base import Setting
 from distill_cli.train.batches import fits_resident
 
 log = logging.getLogger(__name__)
 ONE_BY_ONE = ("dc", "dsa", "dm")  # methods that go through the classes, each with its images
-GPU_MICRO = 640  # images at a time on an accelerator: about 5 GB of activations at the full width
 
 
 @dataclass(frozen=True)
@@ -90,9 +88,7 @@ class Problem:
         """Images whose activations are in memory at once: batch.micro, or what fits the device."""
         if self.config.batch.micro is not None:
             return self.config.batch.micro
-        if jax.default_backend() == "cpu":
-            return cache_sized_micro(self.architecture, self.dataset.image_shape)
-        return GPU_MICRO
+        return micro_of_device(self.architecture, self.dataset.image_shape)
 
     @property
     def setting(self) -> Setting:

@@ -18,11 +18,10 @@ from jaxtyping import Array, PRNGKeyArray
 from distill_cli.config import Config
 from distill_cli.core.linalg import krr_predict, krr_solve
 from distill_cli.core.losses import LOSSES
-from distill_cli.kernels.random_features import RandomFeatureKernel, cache_sized_micro
+from distill_cli.kernels.random_features import RandomFeatureKernel, micro_of_device
 from distill_cli.methods.base import Distiller
 from distill_cli.train.batches import TrainingSet
 
-GPU_MICRO = 640
 DEFAULT_RIDGE = 5e-3  # where the method has none
 Losses = Callable[[Array, Array], Array]
 
@@ -84,6 +83,4 @@ def micro_of(run: Config, shape: tuple[int, int, int]) -> int:
     """batch.micro, or what fits the device."""
     if run.batch.micro is not None:
         return run.batch.micro
-    if jax.default_backend() == "cpu":
-        return cache_sized_micro(run_architecture(run), shape)
-    return GPU_MICRO
+    return micro_of_device(run_architecture(run), shape)
