@@ -56,7 +56,7 @@ class Shares:
 ALONE = Shares()
 
 
-def share_out(networks: int, pieces: int, micro: int, coreset: int) -> Shares:
+def arrange(networks: int, pieces: int, micro: int, coreset: int) -> Shares:
     """The mesh of the chosen devices on which a step of these sizes is shortest.
 
     pieces: micro-batches of a step, of `micro` images; coreset: its images, whose networks are

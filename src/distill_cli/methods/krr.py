@@ -28,9 +28,9 @@ from distill_cli.kernels.shares import (
     BATCH,
     NETWORK,
     Shares,
+    arrange,
     ordered_sum,
     own_part,
-    share_out,
 )
 
 Featurise = Callable[[Array], Array]
@@ -131,7 +131,7 @@ def feature_validator(
     """A scorer of coresets on fixed images with fixed networks, whose image features are kept.
 
     On several devices each keeps the features of its share of the networks."""
-    shares = share_out(kernel.networks, 1, micro, images.shape[0])
+    shares = arrange(kernel.networks, 1, micro, images.shape[0])
     ensemble, kept = Ensemble(kernel, shares), P(NETWORK)
 
     def prepare(key: Array, images: Array) -> tuple[Any, Array]:

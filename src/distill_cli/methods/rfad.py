@@ -31,7 +31,7 @@ from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
 from distill_cli.kernels.ensemble import Ensemble
 from distill_cli.kernels.random_features import RandomFeatureKernel, arithmetic_of, fused_of
-from distill_cli.kernels.shares import ALONE, Shares, share_out
+from distill_cli.kernels.shares import ALONE, Shares, arrange
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.corruption import Frozen, check_corruption, freeze, put_back
 from distill_cli.methods.krr import feature_validator, krr_value_and_grad
@@ -208,7 +208,7 @@ def make(setting: Setting) -> RFAD:
     )  # fmt: skip
     batch = config.batch.size * config.batch.number
     pieces = -(-batch // setting.micro)
-    shares = share_out(kernel.networks, pieces, setting.micro, config.ipc * classes)
+    shares = arrange(kernel.networks, pieces, setting.micro, config.ipc * classes)
     return RFAD(
         config.method, kernel, config.loss, config.labels == "learned", setting.micro,
         config.validation.networks, setting.reg, shares,
