@@ -149,7 +149,7 @@ def test_cache_sized_micro_is_bounded():
 
 
 def test_temporary_memory_is_bounded_by_micro_not_by_the_batch():
-    """What XLA allocates for features and their gradient grows with micro, hardly with the batch."""
+    """What XLA allocates for features and their gradient grows with micro, not with the batch."""
     kernel = RandomFeatureKernel(convnet(32, 2), (16, 16, 1), 2)
     networks = kernel.sample(jax.random.key(0))
 
