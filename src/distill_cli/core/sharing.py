@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+from jax import Device
 
 from distill_cli.core import devices
 
@@ -22,10 +23,14 @@ class _Ended(Exception):
     """Raised in the other threads once one has failed."""
 
 
-def places() -> tuple[Any, ...]:
-    """The chosen devices; on a CPU the first alone. A CPU's devices have the same cores: two
-    threads train two networks no faster than one does one after the other, and compile twice."""
-    chosen = devices.chosen()
+def places() -> tuple[Device, ...]:
+    """The chosen devices of this process; on a CPU the first alone.
+
+    A CPU's devices have the same cores: two threads train two networks no faster than one does one
+    after the other, and compile twice.
+    """
+    here = jax.process_index()
+    chosen = tuple(device for device in devices.chosen() if device.process_index == here)
     return chosen[:1] if chosen[0].platform == "cpu" else chosen
 
 
@@ -62,7 +67,7 @@ def share_out(
         return [work(index, teller(index)) for index in range(count)]
     results: list[Any] = [None] * count
 
-    def serve(first: int, device: Any) -> None:
+    def serve(first: int, device: Device) -> None:
         try:
             with jax.default_device(device):
                 for index in range(first, count, len(chosen)):
