@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
-from jax import Device
 
 from distill_cli.core import devices
 
@@ -23,7 +22,7 @@ class _Ended(Exception):
     """Raised in the other threads once one has failed."""
 
 
-def places() -> tuple[Device, ...]:
+def places() -> tuple[Any, ...]:
     """The chosen devices of this process; on a CPU the first alone.
 
     A CPU's devices have the same cores: two threads train two networks no faster than one does one
@@ -67,7 +66,7 @@ def share_out(
         return [work(index, teller(index)) for index in range(count)]
     results: list[Any] = [None] * count
 
-    def serve(first: int, device: Device) -> None:
+    def serve(first: int, device: Any) -> None:
         try:
             with jax.default_device(device):
                 for index in range(first, count, len(chosen)):
