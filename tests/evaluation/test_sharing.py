@@ -81,11 +81,14 @@ def test_one_device_works_in_the_callers_thread(monkeypatch):
 
 class Place(NamedTuple):
     platform: str
+    process_index: int = 0
 
 
 @pytest.mark.parametrize(("platform", "count"), [("cpu", 1), ("gpu", 4)])
 def test_devices_of_a_cpu_are_one_place(monkeypatch, platform, count):
-    monkeypatch.setattr(devices, "chosen", lambda: (Place(platform),) * 4)
+    """Those of another process are not counted."""
+    chosen = (Place(platform),) * 4 + (Place(platform, 1),) * 2
+    monkeypatch.setattr(devices, "chosen", lambda: chosen)
     assert len(sharing.places()) == count
 
 

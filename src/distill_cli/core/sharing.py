@@ -23,9 +23,13 @@ class _Ended(Exception):
 
 
 def places() -> tuple[Any, ...]:
-    """The chosen devices; on a CPU the first alone. A CPU's devices have the same cores: two
-    threads train two networks no faster than one does one after the other, and compile twice."""
-    chosen = devices.chosen()
+    """The chosen devices of this process; on a CPU the first alone.
+
+    A CPU's devices have the same cores: two threads train two networks no faster than one does one
+    after the other, and compile twice.
+    """
+    here = jax.process_index()
+    chosen = tuple(device for device in devices.chosen() if device.process_index == here)
     return chosen[:1] if chosen[0].platform == "cpu" else chosen
 
 

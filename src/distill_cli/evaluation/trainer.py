@@ -82,8 +82,8 @@ def train(
     """One network from its initial variables, with its key and learning rate.
 
     Several networks are several calls, on several devices at once (core/sharing.py). Side by side
-    in one program (vmap) their convolutions would be grouped ones: 7 to 9 times slower on a CPU,
-    and for a GPU no kernels that keep it busy, more memory traffic than one after another.
+    in one program (vmap) their convolutions would be grouped ones: 2 to 9 times slower on a CPU; on
+    a GPU fewer launches, but more traffic to memory than one after another.
     """
     state = State(variables, recipe.optimiser.start(variables["params"]), jnp.float32(jnp.inf))
     state = jax.tree.map(jnp.copy, state)  # _run takes the arrays over

@@ -13,6 +13,7 @@ from distill_cli.apply.students import outputs, recipe_of, student
 from distill_cli.config import Config
 from distill_cli.core.coreset_io import load_coreset
 from distill_cli.core.linalg import krr_predict, krr_solve
+from distill_cli.core.sharing import Tell, share_out
 from distill_cli.core.types import Coreset, Dataset
 from distill_cli.data.sources import load_dataset
 from distill_cli.data.zca import channel_moments
@@ -236,14 +237,15 @@ def networks(
     joined = continual.union(memories[: t + 1])
     config = dataclasses.replace(protocol, architectures=protocol.architectures[:1])
     recipe = recipe_of(name, config, problem.dataset.name, np.asarray(joined.images).shape)
-    found = []
-    for index in range(config.networks):
+    x, y = np.asarray(joined.images), np.asarray(joined.labels)
+
+    def one(index: int, tell: Tell) -> np.ndarray:
+        del tell
         key = network_key(config.seed, config.architectures[0], index)
-        net, variables = student(
-            recipe, config, np.asarray(joined.images), np.asarray(joined.labels), key
-        )
-        found.append(outputs(net, variables, images).argmax(1))
-    return found
+        net, variables = student(recipe, config, x, y, key)
+        return outputs(net, variables, images).argmax(1)
+
+    return share_out(one, config.networks)
 
 
 def summary_rows(rows: list[Row]) -> list[Row]:
