@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
 
 from distill_cli.core import devices
 
@@ -88,20 +89,35 @@ def ordered_sum(
     axis: the mesh axis over which i is shared out in contiguous parts, padded at the end to equal
     lengths; `count` terms in all are real. Every device gets the sum.
     """
-    shapes = jax.eval_shape(term, jax.tree.map(lambda x: x[0], operands))
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-    def add(total: Any, value: Any) -> Any:
-        # Kept apart from the addition: fused with it, the term's last product would be rounded
-        # together with the sum on one device and by itself on several.
-        value = lax.optimization_barrier(value)
-        return jax.tree.map(jnp.add, total, value), None
+    def apart(x: Any) -> tuple[list[Array], list[Array]]:
+        """The term's arrays and its single numbers. A compiler may merge a number's last product
+        with the addition that follows, and round once; so numbers are added behind the loop."""
+        leaves = jax.tree.leaves(lax.optimization_barrier(term(x)))
+        return [y for y in leaves if y.ndim], [y for y in leaves if not y.ndim]
 
+    def add(total: list[Array], value: list[Array]) -> tuple[list[Array], None]:
+        return [a + b for a, b in zip(total, value, strict=True)], None
+
+    def zeros(like: list[Any]) -> list[Array]:
+        return [jnp.zeros(s.shape, s.dtype) for s in like]
+
+    first = jax.tree.map(lambda x: x[0], operands)
+    shapes, structure = jax.tree.flatten(jax.eval_shape(term, first))
+    arrays, numbers = jax.eval_shape(apart, first)
     if axis is None:
-        return lax.scan(lambda total, x: add(total, term(x)), zeros, operands)[0]
-    terms = lax.map(term, operands)
-    terms = jax.tree.map(lambda x: lax.all_gather(x, axis, tiled=True)[:count], terms)
-    return lax.scan(add, zeros, terms)[0]
+
+        def both(total: list[Array], x: Any) -> tuple[list[Array], list[Array]]:
+            value, number = apart(x)
+            return add(total, value)[0], number
+
+        total, stacked = lax.scan(both, zeros(arrays), operands)
+    else:
+        terms = lax.map(apart, operands)
+        gathered = jax.tree.map(lambda x: lax.all_gather(x, axis, tiled=True)[:count], terms)
+        total, stacked = lax.scan(add, zeros(arrays), gathered[0])[0], gathered[1]
+    sums = iter(total), iter(lax.scan(add, zeros(numbers), stacked, count)[0])
+    return structure.unflatten([next(sums[0] if shape.ndim else sums[1]) for shape in shapes])
 
 
 def own_part(tree: Any, axis: str | None, parts: int) -> Any:
