@@ -1,37 +1,29 @@
 """What is compiled, by name: the hot programs of a user's run, at published sizes.
 
-A builder goes the way of a run (configuration, method, sampler, loop; evaluation protocols), with
-shapes in place of arrays, and hands back the lowered program. Where a protocol makes its arrays by
-itself it is run until it calls its jitted function, whose arguments are kept (`captured`).
+A builder goes the way of a run (configuration, method, sampler, loop; protocols.py for evaluation),
+with shapes in place of arrays, and hands back the lowered program.
 """
 
-import importlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from gpu.inputs import (
+    CIFAR10,
+    CIFAR100,
+    IMAGENET64,
+    TINY,
+    Built,
+    Sizes,
+    configuration,
+    coreset_shapes,
+    problem_of,
+    train_shapes,
+)
+from gpu.protocols import exact_tile, finite, protocol_step
 from gpu.target import Target
-
-IMAGENET_TRAIN = 1_281_167
-
-
-class Built(NamedTuple):
-    """A lowered program.
-
-    step: what the figures are counted per; steps: of them in one run of the program; runs: of the
-    program in one step; unknown_trips: trips of loops whose bounds are arguments; what: the sizes,
-    in words.
-    """
-
-    lowered: Any
-    what: str
-    step: str = "step"
-    steps: int = 1
-    runs: float = 1.0
-    unknown_trips: int = 1
 
 
 @dataclass(frozen=True)
@@ -42,82 +34,6 @@ class Program:
     name: str
     build: Callable[[Target], Built]
     devices: tuple[int, ...] = (1,)
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """The data that a configuration meets: training images, their shape, classes."""
-
-    images: int = 50_000
-    shape: tuple[int, int, int] = (32, 32, 3)
-    classes: int = 10
-
-
-CIFAR10, CIFAR100 = Sizes(), Sizes(classes=100)
-TINY = Sizes(5_000, (64, 64, 3))
-IMAGENET64 = Sizes(IMAGENET_TRAIN, (64, 64, 3), 1_000)
-
-
-def configuration(*overrides: str) -> Any:
-    """The typed configuration of these overrides, as the command composes it."""
-    from hydra import compose, initialize_config_dir
-
-    from distill_cli.config import config_dir, parse
-    from distill_cli.naming import register_resolvers
-
-    register_resolvers()
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return parse(compose("config", overrides=list(overrides)))
-
-
-def problem_of(config: Any, sizes: Sizes) -> Any:
-    """A tasks.problem.Problem whose images take no memory."""
-    from distill_cli.core.types import Dataset, Split
-    from distill_cli.data.preprocess import Preprocess
-    from distill_cli.tasks.problem import Problem
-
-    architecture = importlib.import_module(f"distill_cli.arch.{config.architecture.name}")
-    labels = (np.arange(sizes.images) % sizes.classes).astype(np.int32)
-    raw = np.broadcast_to(np.uint8(0), (sizes.images, *sizes.shape))
-    names = tuple(map(str, range(sizes.classes)))
-    split = Split(raw, labels)
-    dataset = Dataset(config.dataset.name, split, split, names, 255, "shapes only")
-    zca = np.ones(1) if config.dataset.zca else None
-    channels = sizes.shape[-1]
-    preprocess = Preprocess(255.0, np.zeros(channels), np.ones(channels), zca_values=zca)
-    rows = np.arange(sizes.images)
-    built = architecture.build(config.architecture)
-    return Problem(config, dataset, preprocess, built, rows, rows)
-
-
-def train_shapes(problem: Any) -> Any:
-    """The training set on the device as train.batches.training_set makes it, in shapes."""
-    import jax
-
-    from distill_cli.data.preprocess import PreprocessArrays
-    from distill_cli.train.batches import TrainingSet, class_table, fits_resident
-
-    raw, labels = problem.dataset.train
-    by_class = class_table(labels)
-    shape = jax.ShapeDtypeStruct
-    if fits_resident(raw):
-        return TrainingSet(shape(raw.shape, np.float32), labels, None, by_class)
-    channels, pixels = raw.shape[-1], math.prod(raw.shape[1:])
-    whiten = shape((pixels, pixels), np.float32) if problem.setting.whitened else None
-    numbers = [shape(s, np.float32) for s in ((), (channels,), (channels,))]
-    transform = PreprocessArrays(*numbers, shape((), np.bool_), whiten)
-    return TrainingSet(shape(raw.shape, np.uint8), labels, transform, by_class)
-
-
-def coreset_shapes(config: Any, sizes: Sizes) -> Any:
-    """A start of ipc images per class, in shapes."""
-    import jax
-
-    from distill_cli.core.types import Coreset
-
-    points = config.ipc * sizes.classes
-    shapes = ((points, *sizes.shape), (points, sizes.classes), ())
-    return Coreset(*(jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes))
 
 
 def chunk(*overrides: str, sizes: Sizes = CIFAR10, target: Target) -> Built:
@@ -199,108 +115,6 @@ def draw(*overrides: str, sizes: Sizes = CIFAR10, target: Target) -> Built:
     lowered = jax.jit(sampler.draw).trace(*arguments).lower()
     what = f"sampler {config.sampler.name}, {config.batch.number} draws of {config.batch.size} "
     return Built(lowered, what + f"from {sizes.images:,} images", step="draw")
-
-
-class Captured(Exception):
-    """The arguments of a call that was not made."""
-
-
-def captured(owner: Any, name: str, run: Callable[[], Any]) -> tuple[Any, ...]:
-    """(function, its arguments) of the first call of owner.name while `run` runs."""
-    function = getattr(owner, name)
-
-    def instead(*arguments: Any) -> Any:
-        raise Captured(arguments)
-
-    setattr(owner, name, instead)
-    try:
-        run()
-    except Captured as call:
-        return function, call.args[0]
-    finally:
-        setattr(owner, name, function)
-    raise RuntimeError(f"{owner.__name__}.{name} was not called")
-
-
-def evaluation(protocol: str, points: int, *overrides: str) -> tuple[Callable[[], Any], Any]:
-    """(a call of a protocol on a coreset of zeros, its settings) on CIFAR-10's shapes."""
-    from distill_cli.core.types import Coreset
-    from distill_cli.evaluation.base import Problem, evaluate
-
-    config = configuration(
-        "dataset=cifar10", f"ipc={points // 10}", f"evaluation=[{protocol}]", *overrides
-    )
-    settings = config.evaluation.protocols[protocol]
-    arch = problem_of(config, CIFAR10).architecture
-    labels = np.arange(10, dtype=np.int32)
-    images = np.zeros((10, *CIFAR10.shape), np.float32)
-    coreset = Coreset(
-        np.zeros((points, *CIFAR10.shape), np.float32), np.eye(10, dtype=np.float32).repeat(
-            points // 10, axis=0
-        ), np.zeros(()),
-    )  # fmt: skip
-    held = (images, labels)
-    problem = Problem(arch, "cifar10", points // 10, held, held, config.method.ridge, 0)
-    return lambda: evaluate(protocol, settings, coreset, problem), settings
-
-
-def finite(target: Target) -> Built:
-    """Steps of the finite protocol at width 1024. Without centring, which changes numbers only
-    and would run 100 images through the wide network on this machine."""
-    from distill_cli.evaluation import finite_training
-
-    run, settings = evaluation("finite", 100, "evaluation.finite.centred=false")
-    function, arguments = captured(finite_training, "_run", run)
-    lowered = function.trace(*target.abstract(arguments)).lower()
-    length = arguments[6]
-    return Built(lowered, f"finite, 100 images of 32x32x3, width {settings.width}", steps=length)
-
-
-def protocol_step(protocol: str, points: int, target: Target) -> Built:
-    """One training step of a protocol of evaluation/trainer.py, networks side by side."""
-    from distill_cli.evaluation import trainer
-
-    run, settings = evaluation(protocol, points)
-    function, arguments = captured(trainer, "_run", run)
-    lowered = function.trace(*target.abstract(arguments)).lower()
-    networks = len(arguments[4])
-    what = f"{protocol}, {points} images of 32x32x3, {networks} networks at once, width "
-    return Built(lowered, f"{what}{settings.width}, batch {settings.batch}")
-
-
-def exact_tile(n1: int, n2: int, whole: bool, target: Target) -> Built:
-    """A tile of the exact kernels of evaluation=[krr_nngp,krr_ntk]: K of n1 x n2 images, from
-    which one tile, or all of them (whole), are counted."""
-    import jax
-
-    from distill_cli.kernels.exact import gram, tiles
-
-    config = configuration("dataset=cifar10", "evaluation=[krr_nngp,krr_ntk]")
-    arch = problem_of(config, CIFAR10).architecture
-    x1, x2 = (np.zeros((n, *CIFAR10.shape), np.float32) for n in (n1, n2))
-    self_kernels = tiles.self_kernels
-
-    @cache
-    def zeros(arch: Any, shape: tuple[int, ...]) -> Any:
-        x = jax.ShapeDtypeStruct(shape, np.float32)
-        found = jax.eval_shape(partial(tiles._self_kernels, arch, ()), x)
-        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), found)
-
-    tiles.self_kernels = lambda arch, x: zeros(arch, x.shape)
-    memory_mb = config.evaluation.memory_mb
-    try:
-        call = partial(gram, arch, x1, x2, get=("nngp", "ntk"), memory_mb=memory_mb)
-        _, arguments = captured(tiles, "tile", call)
-    finally:
-        tiles.self_kernels = self_kernels
-    arch, get, count, *operands = arguments
-    rows, columns = len(operands[0]), len(operands[2])
-    function = tiles._compiled()[1]
-    lowered = function.trace(arch, get, *target.abstract((np.int32(count), *operands))).lower()
-    runs = math.ceil(n1 / rows) * math.ceil(n2 / columns) if whole else 1
-    step = f"{n1} x {n2:,} pairs" if whole else f"tile of {rows} x {columns} pairs"
-    what = f"NNGP and NTK of 32x32x3 images, ConvNet of depth 3, tiles of {rows} x {columns}"
-    return Built(lowered, what, step=step, runs=runs, unknown_trips=rows)
 
 
 def of(build: Callable[..., Built], *arguments: Any, **named: Any) -> Callable[[Target], Built]:
