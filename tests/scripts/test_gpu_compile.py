@@ -1,6 +1,7 @@
 """scripts/gpu_compile.py: the reading of HLO, costs, bad signs, comparison, the record. No CUDA."""
 
 import copy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 from gpu import cost, flop, hlo, record, signs  # noqa: E402
 from gpu.programs import catalogue  # noqa: E402
+from gpu.target import child_environment, plugin  # noqa: E402
 
 RECORD = ROOT / "docs" / "results" / "gpu_compile.json"
 LOOPS = """HloModule m, is_scheduled=true
@@ -295,3 +297,40 @@ def test_the_committed_record_is_whole(name):
             assert set(record.COMPARED) <= set(row) and 1 <= len(row["top"]) <= 5
             assert row["what"] and all(set(s) == {"kind", "text"} for s in row["bad_signs"])
             assert row["roofline_ms"] * 1.0001 >= sum(top["ms"] for top in row["top"])
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("names", [["rfad_cifar10_ipc1", "frepo_cifar10_ipc10"], ["sampler_draw"]])
+def test_programs_are_built_from_shapes_alone(names):
+    # In a process of its own, since the builder changes what JAX says about devices.
+    code = f"""
+import jax
+from gpu.programs import catalogue
+from gpu.target import child_environment, plugin  # noqa: E402
+from gpu.target import Target, believe
+jax.config.update("jax_enable_x64", True)
+target = Target(tuple(jax.devices()))
+believe(target)
+for name in {names!r}:
+    built = catalogue()[name].build(target)
+    assert "stablehlo" in built.lowered.as_text() and built.what and built.steps >= 1
+    assert not target.shared_out
+"""
+    environment = child_environment(ROOT / "src")
+    environment["PYTHONPATH"] += f":{ROOT / 'scripts'}"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.process
+def test_the_command_lists_refuses_and_says_what_is_missing():
+    command = [sys.executable, str(ROOT / "scripts" / "gpu_compile.py")]
+    listed = subprocess.run([*command, "--list"], capture_output=True, text=True)
+    assert listed.returncode == 0 and len(listed.stdout.splitlines()) == len(catalogue())
+    wrong = subprocess.run([*command, "rfad_cifar11"], capture_output=True, text=True)
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1 and "--list" in wrong.stderr
+    if plugin() is None:
+        bare = subprocess.run(command, capture_output=True, text=True)
+        assert bare.returncode == 2 and bare.stderr.count("\n") == 1 and "plugin" in bare.stderr
