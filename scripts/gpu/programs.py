@@ -135,6 +135,14 @@ def catalogue() -> dict[str, Program]:
     kip = ("method=kip", "dataset=cifar10", "ipc=10")
     programs = [
         *(distillation(f"rfad_cifar10_ipc{n}", *rfad, f"ipc={n}", many=True) for n in (1, 10, 50)),
+        distillation("rfad_cifar10_ipc10_unfused", *rfad, "ipc=10", "kernel.fused=false"),
+        distillation(
+            "rfad_cifar10_ipc10_float32", *rfad, "ipc=10", "kernel.features=float32",
+            "kernel.fused=false",
+        ),
+        distillation(
+            "rfad_cifar10_ipc10_bfloat16", *rfad, "ipc=10", "kernel.features=bfloat16", many=True
+        ),
         distillation("rfad_cifar10_ipc50_learned", *rfad, "ipc=50", "labels=learned", many=True),
         distillation(
             "rfad_cifar100_ipc50", "method=rfad", "dataset=cifar100", "ipc=50", sizes=CIFAR100,

@@ -94,8 +94,10 @@ def believe(target: Target, backend: str = "gpu") -> None:
     import jax
 
     from distill_cli.core import devices
+    from distill_cli.kernels import fused_block
 
     jax.default_backend = lambda: backend
+    fused_block.works = lambda: backend == "gpu"  # its trial would have to run
     jax.devices = lambda *_, **__: list(target.devices)
     jax.local_devices = lambda *_, **__: list(target.devices)
     jax.device_count = jax.local_device_count = lambda *_, **__: len(target.devices)

@@ -1,5 +1,6 @@
 """The random-feature kernel: distribution, convergence to the exact kernel, bounded memory."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -14,6 +15,8 @@ from distill_cli.kernels.random_features import (
     RandomFeatureKernel,
     average_pool,
     cache_sized_micro,
+    micro_of_device,
+    micro_pieces,
     network_features,
     sample_network,
 )
@@ -173,3 +176,31 @@ def test_accelerator_agrees_with_cpu():
         host = jax.tree.map(np.asarray, networks)
         expected = kernel.features(host, jnp.asarray(IMAGES))
     np.testing.assert_allclose(found, expected, rtol=2e-2, atol=2e-3)
+
+
+def test_arithmetic_changes_features_by_its_rounding_only():
+    """bfloat16 has 8 bits: errors of about 1/256 of a feature; sums and results stay float32."""
+    kernel = RandomFeatureKernel(convnet(32, 2), IMAGES.shape[1:], 2, "float32")
+    params, x = kernel.sample(jax.random.key(0)), jnp.asarray(IMAGES)
+    exact = np.asarray(kernel.by_network(params, x))
+    for arithmetic, within in (("tf32", 2e-3), ("bfloat16", 2e-2)):
+        found = replace(kernel, arithmetic=arithmetic).by_network(params, x)
+        assert found.dtype == jnp.float32
+        assert 0 <= np.abs(np.asarray(found) - exact).max() < within * np.abs(exact).max()
+    assert np.abs(np.asarray(found) - exact).max() > 1e-4 * np.abs(exact).max()
+
+
+def test_micro_pieces_are_of_equal_size():
+    for n in (1, 7, 100, 5120):
+        for micro in (1, 3, 64, 3344, 10**6):
+            pieces, each = micro_pieces(n, micro)
+            assert each <= micro
+            assert pieces * each >= n > (pieces - 1) * each or pieces * each - n < pieces
+            assert pieces == -(-n // min(micro, n))
+
+
+def test_large_activations_get_small_micro_batches_on_an_accelerator(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert micro_of_device(convnet(256, 3), (32, 32, 3)) == 2560
+    assert micro_of_device(convnet(256, 3), (64, 64, 3)) == 640
+    assert micro_of_device(convnet(16, 3), (8, 8, 1)) == 5120
