@@ -12,6 +12,7 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -112,7 +113,7 @@ def _collect(out, starts, tile, rows, columns, symmetric, slots, progress):
     return out
 
 
-def _slots(most: float) -> list[jax.Device | None]:
+def _slots(most: float) -> list[Any]:
     """Where tiles are computed at the same time: every accelerator, or the cores of a CPU, at most
     `most` of them for its memory; None: where JAX puts it."""
     found = devices.chosen()
@@ -168,7 +169,8 @@ def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
 
     def tile(i, j, device):
         count = min(rows, n1 - i)
-        blocks = tiles.tile(architecture, get, count, *first(i, device), *second(j, device))
+        operands: Any = (*first(i, device), *second(j, device))
+        blocks = tiles.tile(architecture, get, count, *operands)
         return {name: np.asarray(block) for name, block in zip(get, blocks, strict=True)}
 
     out = {name: np.empty((n1, n2), x1.dtype) for name in get}

@@ -37,6 +37,7 @@ def grid_kernels(
     first = jnp.moveaxis(x1, -1, 1)[..., None]
     maps1 = tuple(jnp.moveaxis(s, -1, 0)[..., None] for s in scales1.maps)
     scales1 = Scales(maps1, tuple(s[:, None] for s in scales1.vectors))
+    scales2 = scales2._replace(vectors=tuple(s[None] for s in scales2.vectors))
     return _kernels(architecture, first, _last(x2), scales1, scales2, ntk)[:2]
 
 
@@ -57,7 +58,7 @@ def _kernels(architecture, x, z, scales1: Scales | None, scales2: Scales, ntk: b
     y, x, 1), of scales2 and of the scales found (y, x, j)."""
     design = plan(architecture, z.shape[1:3])
     if not design.stages:
-        k, t, maps = (x * z).mean((1, 2, 3)), None, ()
+        k, t, maps = (x * z[None]).mean((1, 2, 3)), None, ()
     else:
         k, t, maps = _bands(architecture, design, x, z, scales1, scales2.maps, ntk)
         weight = mean_weight(design)

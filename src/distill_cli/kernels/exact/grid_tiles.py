@@ -23,11 +23,12 @@ MOST_NUMBERS = 2**30  # of a band: beyond, launches are nothing and indices leav
 
 
 def _even(n: int, most: int, lanes: int = 1) -> int:
-    """At most `most`, in multiples of lanes where there are as many: what cuts n into the fewest
-    parts of nearly the same size."""
-    most = most // lanes * lanes if most > lanes else most
+    """At most `most`: what cuts n into the fewest parts of nearly the same size, large ones in
+    multiples of lanes."""
+    if most >= 8 * lanes:
+        most = most // lanes * lanes
     part = math.ceil(n / math.ceil(n / most))
-    return part if part <= lanes else min(most, math.ceil(part / lanes) * lanes)
+    return part if part < 8 * lanes else math.ceil(part / lanes) * lanes
 
 
 def tile_shape(

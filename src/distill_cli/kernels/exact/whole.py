@@ -29,7 +29,7 @@ Maps = tuple[Array, ...]
 
 class Scale(NamedTuple):
     """s and 1 / s (0 where s is 0) of one ReLU as they meet a band: first [r, 1, 1, y, x, 1 or j],
-    second [oy, ox, y, x, j], that of the partner."""
+    second [1, oy, ox, y, x, j], that of the partner."""
 
     first: Array
     first_inverse: Array
@@ -88,12 +88,17 @@ def box(band: Array) -> Array:
     return functools.reduce(jnp.add, parts)
 
 
+def on_image(size: tuple[int, int], radius: tuple[int, int], like: Array) -> Array:
+    """[1, oy, ox, y, x, 1]: 1 where p + o lies on the image; in the type of `like`."""
+    return inside(size, radius, like.dtype)[None]
+
+
 def block_scales(setting: Setting, s1: Maps, s2: Maps) -> list[Scale]:
     """Scale of every ReLU; s1 (r, y, x, 1 or j), s2 (y, x, j)."""
     found = []
     for one, two in zip(s1, s2, strict=True):
         first = (a[:, None, None] for a in (one, reciprocal(one)))
-        second = (windows(a, setting.stage.radius) for a in (two, reciprocal(two)))
+        second = (windows(a, setting.stage.radius)[None] for a in (two, reciprocal(two)))
         found.append(Scale(*first, *second))
     return found
 
@@ -102,9 +107,9 @@ def centre(setting: Setting) -> Array | None:
     """True at offset 0 where the pairs are (x, x); else None."""
     if not setting.same:
         return None
-    (ry, rx), shape = setting.stage.radius, (1, 1, 1)
+    ry, rx = setting.stage.radius
     on = jnp.zeros((2 * ry + 1, 2 * rx + 1), bool).at[ry, rx].set(True)
-    return on.reshape(*on.shape, *shape)
+    return on.reshape(1, *on.shape, 1, 1, 1)
 
 
 def relu(setting: Setting, scale: Scale, c: Array, t: Array | None) -> tuple[Array, Array | None]:
@@ -188,14 +193,14 @@ def block(setting: Setting, last: Source, scale: Scale) -> tuple[Array, Array | 
     k, t = unpack(band)
     if setting.pooled:
         # an odd last row or column is no pixel after pooling, but was a partner before it
-        on = inside(setting.stage.pooled_size, setting.stage.pooled_radius, k.dtype) * (1 / 16)
+        on = on_image(setting.stage.pooled_size, setting.stage.pooled_radius, k) * (1 / 16)
         k, t = k * on, None if t is None else t * on
     return k, k - t if t is not None and last.kind == "images" else t
 
 
 def image_source(setting: Setting, x: Array, z: Array) -> Source:
     """Products of images x [r, c, y, x, 1 or j] and z [c, y, x, j], at all offsets."""
-    partners, first = windows(z, setting.stage.radius), x[:, :, None, None]
+    partners, first = windows(z, setting.stage.radius)[:, None], x[:, :, None, None]
     (products,) = settle(sum(first[:, i] * partners[i] for i in range(z.shape[0])))
     return Source(products, "images", setting.factor)
 

@@ -13,12 +13,12 @@ from jaxtyping import Array
 from distill_cli.kernels.exact import whole
 from distill_cli.kernels.exact.block_gradient import relu_backward
 from distill_cli.kernels.exact.chain import HALF_TURN, Setting
-from distill_cli.kernels.exact.planes import inside
 from distill_cli.kernels.exact.whole import (
     Maps,
     Source,
     box,
     convolve,
+    on_image,
     pack,
     settle,
     shifts,
@@ -42,7 +42,7 @@ def masked(cotangent: Array, setting: Setting) -> Array:
     size, radius = stage.size, stage.radius
     if setting.pooled:
         size, radius, weight = stage.pooled_size, stage.pooled_radius, HALF_TURN / 16
-    return cotangent * (inside(size, radius, cotangent.dtype) * weight)
+    return cotangent * (on_image(size, radius, cotangent) * weight)
 
 
 def upsampled(g: Array, setting: Setting) -> Array:
@@ -152,7 +152,7 @@ def _first_backward(setting: Setting, saved, cotangents):
     d_c, d_s1, d_s2 = backward(setting, sources, s1, s2, *cotangents)
     channels = range(z.shape[0])
     copies = settle(*(d_c,) * (2 * len(channels)))
-    partners, images = whole.windows(z, radius), x[:, :, None, None]
+    partners, images = whole.windows(z, radius)[:, None], x[:, :, None, None]
     d_x = [_sum_first(box(copies[2 * i]) * partners[i], x[:, i]) for i in channels]
     d_z = [
         _sum_partners(box(copies[2 * i + 1]) * images[:, i], radius, z[i].shape) for i in channels
@@ -169,7 +169,7 @@ def _next_backward(setting: Setting, saved, cotangents):
     s1, s2, arrays = saved
     sources = _with_arrays(setting, "bands", arrays)
     found, d_s1, d_s2 = backward(setting, sources, s1, s2, *cotangents)
-    on = inside(setting.stage.size, setting.stage.radius, s2[0].dtype) * setting.factor
+    on = on_image(setting.stage.size, setting.stage.radius, s2[0]) * setting.factor
     d_k, d_t = (None if d is None else d * on for d in unpack(box(found)))
     return d_k, d_t, d_s1, d_s2
 
