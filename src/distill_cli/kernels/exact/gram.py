@@ -211,7 +211,8 @@ def estimate_seconds(
     """Seconds gram() would take for n1 x n2 pairs, from one small warmed run on noise."""
     if engine == "auto":
         engine = choose_engine(architecture, image_shape)
-    m1, m2 = (min(n1, 16), min(n2, 64)) if engine == "band" else (min(n1, 2), min(n2, 2))
+    most = ((64, 1024) if tiles.on_whole_bands() else (16, 64)) if engine == "band" else (2, 2)
+    m1, m2 = min(n1, most[0]), min(n2, most[1])
     noise = np.random.default_rng(0).normal(size=(m1 + m2, *image_shape)).astype(np.float32)
     seconds = 0.0
     for _ in range(2):  # the first run compiles
