@@ -18,8 +18,9 @@ from jaxtyping import Array, Float
 from distill_cli.arch.layers import Architecture, Conv, Dense, Flatten
 from distill_cli.config import at_least
 from distill_cli.core import devices
-from distill_cli.kernels.exact import band_gram
+from distill_cli.kernels.exact import band_gram, memory, tiles
 from distill_cli.kernels.exact.arc_cosine import relu_dual, relu_dual_slope, safe_sqrt
+from distill_cli.kernels.exact.geometry import plan
 
 Images = Float[Array, "n height width channel"]
 
@@ -64,6 +65,23 @@ class ExactKernel:
         if is_dense or x2 is None:
             return block(x1, x2)
         return over_devices(block, x1, x2)
+
+    def check_fits(self, image_shape: tuple[int, int, int]) -> None:
+        """UserError if memory_mb is too small for one pair of images and its derivative."""
+        if not isinstance(self.architecture.layers[0], Flatten):
+            tiles.check_fits(self.architecture, image_shape, self.precision, self.memory_mb)
+
+    def bytes_moved(self, pairs: int, image_shape: tuple[int, int, int]) -> float:
+        """Bytes through an accelerator's memory for `pairs` kernel values and their gradient, which
+        run at its speed: an estimate for chunk sizes, 0 for matrix products."""
+        stages = plan(self.architecture, image_shape[:2]).stages
+        numbers = sum(
+            n
+            for n, stage in zip(memory.band_numbers(stages), stages, strict=True)
+            if "relu" in stage.kind
+        )
+        # Compiled for an H100: KIP's step moves 11.5 bands for every ReLU.
+        return 12.0 * numbers * jnp.dtype(self.precision).itemsize * pairs
 
     def flops(self, pairs: int, image_shape: tuple[int, int, int]) -> float:
         """Arithmetic of `pairs` kernel values and their gradient: an estimate for chunk sizes."""

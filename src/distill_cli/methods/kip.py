@@ -143,6 +143,11 @@ class KIP:
             kernel.flops((batch + coreset) * coreset, self.image_shape) for kernel in self.kernels
         )
 
+    def bytes_moved(self, batch: int, coreset: int) -> float:
+        """Of a step on an accelerator (train/loop.py chunk_length)."""
+        pairs = (batch + coreset) * coreset
+        return max(kernel.bytes_moved(pairs, self.image_shape) for kernel in self.kernels)
+
 
 def make(setting: Setting) -> KIP:
     """KIP bound to a setting; refuses settings that it cannot use."""
@@ -154,6 +159,8 @@ def make(setting: Setting) -> KIP:
         make_exact_kernel(architecture, config.kernel)
         for architecture in architectures or [setting.architecture]
     )
+    for kernel in kernels:
+        kernel.check_fits(setting.image_shape)
     return KIP(
         config.method, kernels, config.loss, config.labels == "learned", setting.image_shape,
         setting.reg,

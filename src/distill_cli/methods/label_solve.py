@@ -117,9 +117,14 @@ class LabelSolve:
     def flops(self, batch: int, coreset: int) -> float:
         return self.kernel.flops(batch * coreset, self.image_shape) / 4
 
+    def bytes_moved(self, batch: int, coreset: int) -> float:
+        """Of a step on an accelerator: values without a gradient (train/loop.py chunk_length)."""
+        return self.kernel.bytes_moved(batch * coreset, self.image_shape) / 4
+
 
 def make(setting: Setting) -> LabelSolve:
     """Label Solve bound to a setting."""
     config = setting.config
     kernel = make_exact_kernel(setting.architecture, config.kernel)
+    kernel.check_fits(setting.image_shape)
     return LabelSolve(config.method, kernel, setting.image_shape, setting.reg)

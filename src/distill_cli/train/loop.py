@@ -30,6 +30,7 @@ from distill_cli.train.signals import StopRequest
 from distill_cli.train.tracking import Tracker
 
 CHUNK_FLOPS = {"cpu": 3e11, "gpu": 3e13}  # a second or so between looks at signals and clock
+CHUNK_BYTES = 3e12  # the same where an accelerator's memory sets the pace: an H100 moves 3e12 B/s
 
 
 class Best(NamedTuple):
@@ -62,14 +63,18 @@ class Outcome:
     seconds: float
 
 
-def chunk_length(every: int, flops: float, backend: str) -> int:
+def chunk_length(every: int, flops: float, backend: str, moved: float = 0.0) -> int:
     """Steps in one jitted scan: a divisor of `every`, at most 10, fewer where steps are large.
 
-    every: steps between two stops for validation or for the sampler.
+    every: steps between two stops for validation or for the sampler; moved: bytes that a step moves
+    through an accelerator's memory, where that and not its arithmetic takes the time.
 
     A function of the configuration and the backend only, never of measured time.
     """
-    budget = max(1, int(CHUNK_FLOPS.get(backend, CHUNK_FLOPS["gpu"]) / max(flops, 1.0)))
+    steps = CHUNK_FLOPS.get(backend, CHUNK_FLOPS["gpu"]) / max(flops, 1.0)
+    if backend != "cpu":
+        steps = min(steps, CHUNK_BYTES / max(moved, 1.0))
+    budget = max(1, int(steps))
     return max(size for size in range(1, min(every, 10, budget) + 1) if every % size == 0)
 
 
@@ -146,7 +151,10 @@ def run(
     every = config.validation.every
     batch = min(config.batch.size, train.labels.shape[0]) * config.batch.number
     flops = distiller.flops(batch, initial.labels.shape[0])
-    length = chunk_length(math.gcd(every, sampler.refresh), flops, jax.default_backend())
+    bytes_moved = getattr(distiller, "bytes_moved", lambda batch, coreset: 0.0)
+    moved = bytes_moved(batch, initial.labels.shape[0])
+    stops = math.gcd(every, sampler.refresh)
+    length = chunk_length(stops, flops, jax.default_backend(), moved)
     chunk = make_chunk(distiller, sampler, config)
     refresh_root = named_key(config.seed, "sampler")
     last_save, step, saved_step = time.monotonic(), start, start if saved else -1

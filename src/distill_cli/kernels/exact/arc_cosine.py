@@ -50,7 +50,7 @@ def coefficients(name: str, degree: int) -> tuple[float, ...]:
 
 def _horner(name: str, a: Array) -> Array:
     first, *rest = coefficients(name, DEGREE[a.dtype.name][name])
-    value = jnp.full_like(a, first)
+    value = jnp.asarray(first, a.dtype)
     for c in rest:
         value = value * a + jnp.asarray(c, a.dtype)
     return value

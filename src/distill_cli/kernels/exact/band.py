@@ -34,7 +34,7 @@ from distill_cli.kernels.exact import gradient, planes
 from distill_cli.kernels.exact.arc_cosine import relu_dual, relu_dual_slope, safe_sqrt
 from distill_cli.kernels.exact.chain import Setting
 from distill_cli.kernels.exact.first_block import image_rows
-from distill_cli.kernels.exact.geometry import Stage, plan
+from distill_cli.kernels.exact.geometry import Plan, Stage, plan
 from distill_cli.kernels.exact.layout import unframe
 
 
@@ -56,7 +56,7 @@ class Columns(NamedTuple):
     scales: Scales
 
 
-def _factors(architecture: Architecture) -> tuple[float, float]:
+def factors(architecture: Architecture) -> tuple[float, float]:
     return architecture.weight_variance / 9, architecture.bias_variance
 
 
@@ -66,11 +66,11 @@ def prepare_columns(architecture: Architecture, z: Float[Array, "y x c j"], scal
     stage = design.stages[1] if len(design.stages) > 1 else None
     if design.blocks()[:1] != (1,) or stage is None or stage.kind != "relu_pool":
         return Columns(z, None, scales)
-    root = math.sqrt(_factors(architecture)[0] / z.shape[2])
+    root = math.sqrt(factors(architecture)[0] / z.shape[2])
     return Columns(z, image_rows(z * root, stage, stage.pooled_radius[1] + 1), scales)
 
 
-def _self_scales(start: Array, convs: int, factor: float, inner: float, bias: float) -> list:
+def self_scales(start: Array, convs: int, factor: float, inner: float, bias: float) -> list:
     """Square roots of the diagonals at the ReLUs of a block, (y, x, j); start: K(p, 0) before it.
 
     A ReLU halves the diagonal, since f(1) = pi.
@@ -90,7 +90,7 @@ def _centre(band: Array, stage: Stage, j: int) -> Array:
 def _run_blocks(architecture, x, columns: Columns, scales1: Scales | None, ntk: bool):
     """Leading blocks of the plan: (K, T, scale maps found), framed bands [ox, oy, y, x * j]."""
     design = plan(architecture, x.shape[:2])
-    inner, bias = _factors(architecture)
+    inner, bias = factors(architecture)
     channels, j = x.shape[2], columns.images.shape[-1]
     same = scales1 is None
     maps: list[Array] = []
@@ -103,7 +103,7 @@ def _run_blocks(architecture, x, columns: Columns, scales1: Scales | None, ntk: 
         factor = inner if block else inner / channels
         if same:
             start = _centre(k, stage, j) if block else (x * x).sum(2)
-            s1 = s2 = tuple(_self_scales(start, convs, factor, inner, bias))
+            s1 = s2 = tuple(self_scales(start, convs, factor, inner, bias))
         else:
             here = slice(len(maps), len(maps) + convs)
             s1, s2 = scales1.maps[here], columns.scales.maps[here]
@@ -125,6 +125,35 @@ def _relu_vectors(k, t, s, exact: bool):
     return k, None if t is None else t * relu_dual_slope(cosine) * (1 / (2 * math.pi))
 
 
+def mean_weight(design: Plan) -> float:
+    """Weight of every entry of the last band in the mean that Flatten or GlobalAvgPool takes."""
+    h, w = design.stages[-1].size
+    if "pool" in design.stages[-1].kind:
+        h, w = h // 2, w // 2
+    return 1 / (h * w) ** 2 if design.total else 1 / (h * w)
+
+
+def head_kernels(architecture, design: Plan, k, t, vectors1, vectors2, ntk: bool):
+    """(NNGP, NTK or None, scales found) after the layers on vectors and the read-out.
+
+    vectors1, vectors2: Scales.vectors of both sets as they meet k; vectors1 None: the pairs are
+    (x, x).
+    """
+    w2, b2 = architecture.weight_variance, architecture.bias_variance
+    same, vectors = vectors1 is None, []
+    for layer in (*design.head, Dense(1)):
+        if isinstance(layer, Dense):
+            k = b2 + w2 * k
+            t = None if not ntk else k if t is None else k + w2 * t
+        else:
+            s1 = s2 = safe_sqrt(k)
+            if not same:
+                s1, s2 = vectors1[len(vectors)], vectors2[len(vectors)]
+            vectors.append(s1)
+            k, t = _relu_vectors(k, t, s1 * s2, same)
+    return k, t, tuple(vectors)
+
+
 def pair_kernels(architecture, x, columns: Columns, scales1: Scales | None, ntk: bool = True):
     """(NNGP, NTK or None, scales) of one image x (y, x, c, 1) with the images of columns, each
     (j,).
@@ -134,10 +163,8 @@ def pair_kernels(architecture, x, columns: Columns, scales1: Scales | None, ntk:
     """
     same = scales1 is None
     size, j = x.shape[:2], columns.images.shape[-1]
-    w2, b2 = architecture.weight_variance, architecture.bias_variance
     design = plan(architecture, size)
     done = sum(design.blocks())
-    vectors = []
     if not design.stages:
         k, t, maps = (x * columns.images).mean((0, 1, 2)), None, []
     else:
@@ -150,23 +177,12 @@ def pair_kernels(architecture, x, columns: Columns, scales1: Scales | None, ntk:
                 None if same else scales1.maps[done:], columns.scales.maps[done:], ntk,
             )  # fmt: skip
             maps = maps + more
-        h, w = design.stages[-1].size
-        if "pool" in design.stages[-1].kind:
-            h, w = h // 2, w // 2
-        weight = 1 / (h * w) ** 2 if design.total else 1 / (h * w)
+        weight = mean_weight(design)
 
         def mean(band):
             return band.reshape(-1, j).sum(0) * weight
 
         k, t = mean(k), None if t is None else mean(t)
-    for layer in (*design.head, Dense(1)):
-        if isinstance(layer, Dense):
-            k = b2 + w2 * k
-            t = None if not ntk else k if t is None else k + w2 * t
-        else:
-            s1 = s2 = safe_sqrt(k)
-            if not same:
-                s1, s2 = scales1.vectors[len(vectors)], columns.scales.vectors[len(vectors)]
-            vectors.append(s1)
-            k, t = _relu_vectors(k, t, s1 * s2, same)
-    return k, t, Scales(tuple(maps), tuple(vectors))
+    vectors1 = None if same else scales1.vectors
+    k, t, vectors = head_kernels(architecture, design, k, t, vectors1, columns.scales.vectors, ntk)
+    return k, t, Scales(tuple(maps), vectors)

@@ -98,7 +98,7 @@ def _cotangent_reader(setting: Setting, g_k: Array, g_t: Array | None, j: int):
     return read, select
 
 
-def _relu_backward(c, t, g, h, first_inverse, s_inverse, at_centre):
+def relu_backward(c, t, g, h, first_inverse, s_inverse, at_centre):
     """(dC, the bracket of ds1 and ds2, dT or None) of one ReLU; at_centre: c is 1 by definition."""
     inverse = first_inverse * s_inverse
     cosine = c * inverse
@@ -153,7 +153,7 @@ def block_backward(
                 if i == setting.convs - 1:
                     g, h_t = select(found)
                 c, t, s, s_inverse = plane
-                d_c, d_s, d_t = _relu_backward(
+                d_c, d_s, d_t = relu_backward(
                     c, t, g, h_t, inner[i].first_inverse, s_inverse, centre
                 )
                 on = s > 0

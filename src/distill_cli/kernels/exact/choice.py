@@ -12,7 +12,7 @@ from distill_cli.arch.layers import (
     feature_shape,
 )
 from distill_cli.errors import UserError, choice_error
-from distill_cli.kernels.exact import memory
+from distill_cli.kernels.exact import memory, tiles
 
 KERNELS = ("nngp", "ntk")
 ENGINES = ("auto", "band", "neural_tangents")
@@ -55,7 +55,7 @@ def choose_engine(
     the full covariance, and the general engine takes over. UserError if neither fits.
     """
     check_architecture(architecture, image_shape)
-    band = memory.tile_mb(architecture, image_shape, 1, 1, dtype)
+    band, memory_mb = tiles.least_mb(architecture, image_shape, dtype), tiles.bound(memory_mb)
     if band <= memory_mb:
         return "band"
     general = neural_tangents_mb(image_shape)
@@ -86,12 +86,13 @@ def check(architecture, x1, x2, get, engine, dtype, memory_mb) -> str:
     shape = x1.shape[1:]
     if engine == "auto":
         return choose_engine(architecture, shape, memory_mb, dtype)
+    memory_mb = tiles.bound(memory_mb)
     check_architecture(architecture, shape)
     if engine == "neural_tangents":
         if dtype == np.float64:
             raise UserError("engine=neural_tangents: float32 only; float64 needs engine=band")
         if neural_tangents_mb(shape) > memory_mb:
             raise memory.too_small(memory_mb, shape, neural_tangents_mb(shape))
-    elif (least := memory.tile_mb(architecture, shape, 1, 1, dtype)) > memory_mb:
+    elif (least := tiles.least_mb(architecture, shape, dtype)) > memory_mb:
         raise UserError(f"engine=band: {memory.too_small(memory_mb, shape, least)}")
     return engine

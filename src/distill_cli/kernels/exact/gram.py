@@ -1,19 +1,25 @@
-"""Exact kernel matrices of any size: choice of engine, tiles, threads.
+"""Exact kernel matrices of any size: choice of engine, tiles, threads, devices.
 
 The result does not depend on how the work is cut: sets are padded to whole tiles, every pair is
 computed by itself, and tiles are placed by index. The larger set goes on the tile's fast axis.
+Tiles are shared out among the cores of a CPU or the chosen devices (core/devices.py); their shape
+does not depend on how many there are, so neither does a bit of the result.
 """
 
+import functools
 import os
+import queue
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
 
 from distill_cli.arch.layers import Architecture
-from distill_cli.kernels.exact import memory, neural_tangents, tiles
+from distill_cli.core import devices
+from distill_cli.kernels.exact import neural_tangents, tiles
 from distill_cli.kernels.exact.choice import (
     KERNELS,
     check,
@@ -41,7 +47,8 @@ def gram(
     exactly symmetric and has the exact diagonal. get: "nngp" and / or "ntk".
     engine: "auto" (choose_engine says which), "band" (band.py) or "neural_tangents". dtype: float32
     or float64. memory_mb bounds the working set of all threads together: tiles shrink to a single
-    pair, and fewer threads run, before it is exceeded; the images and results come on top.
+    pair, and fewer threads run, before it is exceeded; the images and results come on top. On
+    accelerators it holds for each, and its default stands for a third of the device's memory.
     progress(done, total) counts pairs.
 
     Results do not depend on the tile up to rounding (3e-6 relative in float32): the compiler fuses
@@ -75,18 +82,25 @@ def _blocks(n1: int, n2: int, rows: int, columns: int, symmetric: bool):
     ]
 
 
-def _collect(out, starts, tile, rows, columns, symmetric, threads, progress):
-    """Fill out[name][i:, j:] from tile(i, j) -> {name: block}, over threads; mirror if
-    symmetric."""
+def _collect(out, starts, tile, rows, columns, symmetric, slots, progress):
+    """Fill out[name][i:, j:] from tile(i, j, slot) -> {name: block}, a thread for every slot;
+    mirror if symmetric."""
     n1, n2 = next(iter(out.values())).shape
     total, done = n1 * n2, 0
     weights = {(i, j): min(rows, n1 - i) * min(columns, n2 - j) for i, j in starts}
     scale = total / max(sum(weights.values()), 1)
+    free: queue.SimpleQueue = queue.SimpleQueue()
+    for slot in slots:
+        free.put(slot)
 
     def place(start):
-        return start, tile(*start)
+        slot = free.get()
+        try:
+            return start, tile(*start, slot)
+        finally:
+            free.put(slot)
 
-    with ThreadPoolExecutor(threads) as pool:
+    with ThreadPoolExecutor(len(slots)) as pool:
         for (i, j), blocks in pool.map(place, starts):
             for name, block in blocks.items():
                 out[name][i : i + rows, j : j + columns] = block[: n1 - i, : n2 - j]
@@ -99,18 +113,27 @@ def _collect(out, starts, tile, rows, columns, symmetric, threads, progress):
     return out
 
 
+def _slots(most: float) -> list[Any]:
+    """Where tiles are computed at the same time: every accelerator, or the cores of a CPU, at most
+    `most` of them for its memory; None: where JAX puts it."""
+    found = devices.chosen()
+    if jax.default_backend() != "cpu":
+        return list(found)
+    count = max(len(os.sched_getaffinity(0)), len(found))
+    count = min(count, max(1, int(most)))
+    if len(found) == 1:
+        return [None] * count
+    return [found[i % len(found)] for i in range(count)]
+
+
 def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
     # the larger set on the fast axis
     if len(x1) > len(x2):
         swapped = _band_gram(architecture, x2, x1, get, False, memory_mb, progress)
         return {name: np.ascontiguousarray(k.T) for name, k in swapped.items()}
-    threads = len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
     shape, n1, n2 = x1.shape[1:], len(x1), len(x2)
-    rows, columns = memory.fit(
-        architecture, shape, x1.dtype, memory_mb, tiles.ROWS, tiles.tile_columns(shape, x1.dtype)
-    )
-    each = memory.tile_mb(architecture, shape, rows, columns, x1.dtype)
-    threads = min(threads, max(1, int(memory_mb / each)))
+    (rows, columns), each = tiles.gram_tile(architecture, shape, x1.dtype, memory_mb, n1, n2)
+    slots = _slots(memory_mb / each)
     x1 = _pad(x1, -(-n1 // rows) * rows)
     x2 = _pad(x2, -(-n2 // columns) * columns)
     diagonal2 = [
@@ -134,16 +157,25 @@ def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
         jax.tree.map(lambda s, i=i: s[..., i : i + rows], joined) for i in range(0, len(x1), rows)
     ]
 
-    def tile(i, j):
-        blocks = tiles.tile(
-            architecture, get, min(rows, n1 - i), x1[i : i + rows], scales1[i // rows],
-            x2[j : j + columns], scales2[j // columns],
-        )  # fmt: skip
+    @functools.cache
+    def first(i, device):  # a device gets a set once, not with every tile
+        part = x1[i : i + rows], scales1[i // rows]
+        return part if device is None else jax.device_put(part, device)
+
+    @functools.cache
+    def second(j, device):
+        part = x2[j : j + columns], scales2[j // columns]
+        return part if device is None else jax.device_put(part, device)
+
+    def tile(i, j, device):
+        count = min(rows, n1 - i)
+        operands: Any = (*first(i, device), *second(j, device))
+        blocks = tiles.tile(architecture, get, count, *operands)
         return {name: np.asarray(block) for name, block in zip(get, blocks, strict=True)}
 
     out = {name: np.empty((n1, n2), x1.dtype) for name in get}
     starts = _blocks(n1, n2, rows, columns, symmetric)
-    _collect(out, starts, tile, rows, columns, symmetric, threads, progress)
+    _collect(out, starts, tile, rows, columns, symmetric, slots, progress)
     if symmetric:
         exact = [np.concatenate([np.asarray(entry[k]) for entry in diagonal2]) for k in (0, 1)]
         for name, k in out.items():
@@ -152,12 +184,12 @@ def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
 
 
 def _general_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
-    side = int(np.clip(np.sqrt(memory_mb / neural_tangents_mb(x1.shape[1:])), 1, 25))
+    side = int(np.clip(np.sqrt(tiles.bound(memory_mb) / neural_tangents_mb(x1.shape[1:])), 1, 25))
     n1, n2 = len(x1), len(x2)
     side1, side2 = (side, side) if symmetric else (min(side, n1), min(side, n2))
     x1, x2 = _pad(x1, -(-n1 // side1) * side1), _pad(x2, -(-n2 // side2) * side2)
 
-    def tile(i, j):
+    def tile(i, j, _):
         blocks = neural_tangents.block(
             architecture, x1[i : i + side1], x2[j : j + side2], get, symmetric and i == j
         )
@@ -165,7 +197,7 @@ def _general_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
 
     out = {name: np.empty((n1, n2), np.float32) for name in get}
     starts = _blocks(n1, n2, side1, side2, symmetric)
-    return _collect(out, starts, tile, side1, side2, symmetric, 1, progress)
+    return _collect(out, starts, tile, side1, side2, symmetric, [None], progress)
 
 
 def estimate_seconds(
@@ -179,7 +211,8 @@ def estimate_seconds(
     """Seconds gram() would take for n1 x n2 pairs, from one small warmed run on noise."""
     if engine == "auto":
         engine = choose_engine(architecture, image_shape)
-    m1, m2 = (min(n1, 16), min(n2, 64)) if engine == "band" else (min(n1, 2), min(n2, 2))
+    most = ((64, 1024) if tiles.on_whole_bands() else (16, 64)) if engine == "band" else (2, 2)
+    m1, m2 = min(n1, most[0]), min(n2, most[1])
     noise = np.random.default_rng(0).normal(size=(m1 + m2, *image_shape)).astype(np.float32)
     seconds = 0.0
     for _ in range(2):  # the first run compiles

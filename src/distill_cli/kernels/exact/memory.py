@@ -5,12 +5,31 @@ them); the sets of images, their scales and the results come on top.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from distill_cli.arch.layers import Architecture
+from distill_cli.core import devices
 from distill_cli.errors import UserError
 from distill_cli.kernels.exact.geometry import Stage, plan
+
+DEFAULT_MB = 512.0  # the default of every memory_mb
+OF_DEVICE = 1 / 3  # of an accelerator's memory, where memory_mb is left at the default
+
+
+def bound(memory_mb: float) -> float:
+    """The bound of tiles on an accelerator: memory_mb, or where that is the default, which is meant
+    for a CPU's caches, a third of the device's memory."""
+    if memory_mb != DEFAULT_MB:
+        return memory_mb
+    return max(DEFAULT_MB, OF_DEVICE * device_mb())
+
+
+def device_mb() -> float:
+    """Memory that JAX may use on the first chosen device, MB; 0 where the device does not say."""
+    stats = devices.chosen()[0].memory_stats() or {}
+    return stats.get("bytes_limit", 0) / 2**20
 
 
 def _framed(stage: Stage, more: int = 0) -> int:
@@ -64,6 +83,50 @@ def tile_mb(
     relus = sum("relu" in stage.kind for stage in plan(architecture, image_shape[:2]).stages)
     numbers += rows * (math.prod(image_shape) + relus * math.prod(image_shape[:2]) + 2 * columns)
     return numbers * np.dtype(dtype).itemsize / 2**20
+
+
+def band_numbers(stages: Sequence[Stage]) -> list[int]:
+    """Numbers in the band of one pair before each stage."""
+    return [
+        (2 * ry + 1) * (2 * rx + 1) * h * w for (h, w), (ry, rx) in (stage[1:] for stage in stages)
+    ]
+
+
+def grid_mb(
+    architecture: Architecture,
+    image_shape: tuple[int, ...],
+    rows: int,
+    columns: int,
+    dtype: type | np.dtype = np.float32,
+    gradient: bool = False,
+) -> float:
+    """tile_mb of a tile on whole bands (grid.py).
+
+    A pair of images has the sources of its convolutions (products of pixels, later two bands at a
+    time), the cotangents of two neighbouring convolutions, and both kernels' pooled bands.
+    """
+    design = plan(architecture, image_shape[:2])
+    stages = design.stages
+    numbers = band_numbers(stages)
+    pair, kept, most, end = 2 + 8 * math.prod(image_shape) * (not stages), 0, 0, 0
+    for block, convs in enumerate(design.blocks()):
+        end += 2 * convs
+        band, last = numbers[end - 1], stages[end - 1]
+        pooled = last._replace(size=last.pooled_size, radius=last.pooled_radius)
+        after = band_numbers([pooled])[0] if last.kind == "relu_pool" else band
+        first = 2 if block else 1
+        sources = first + 2 * (convs - 1)
+        live = first + 2 * (convs > 1) + 2 * (convs > 2 and not gradient)
+        kept += sources * band + 2 * after
+        most = max(most, live * band + 6 * after)
+    pair += most + kept if gradient else most
+    rest = numbers[end:]
+    pair += 10 * (len(rest) if gradient else 1) * max(rest, default=0)
+    padded = max(((h + 2 * ry) * (w + 2 * rx) for _, (h, w), (ry, rx) in stages), default=0)
+    image = padded * (4 * image_shape[2] + 12) + 4 * math.prod(image_shape)
+    # scales of X2 at all offsets: the compiler may write them out
+    total = rows * columns * pair + (rows + columns) * image + columns * max(numbers, default=0)
+    return total * np.dtype(dtype).itemsize / 2**20
 
 
 def too_small(memory_mb: float, image_shape: tuple[int, ...], least: float) -> UserError:

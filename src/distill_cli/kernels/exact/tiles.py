@@ -10,6 +10,13 @@ from jaxtyping import Array, Float
 from distill_cli.arch.layers import Architecture
 from distill_cli.kernels.exact import memory
 from distill_cli.kernels.exact.band import Scales, pair_kernels, prepare_columns
+from distill_cli.kernels.exact.grid import own_kernels
+from distill_cli.kernels.exact.grid_tiles import grid_gram, grid_tile, tile_shape
+
+
+def on_whole_bands() -> bool:
+    """Whether tiles are those of grid_tiles.py, for accelerators, or those for a CPU's caches."""
+    return jax.default_backend() != "cpu"
 
 
 @functools.cache
@@ -64,24 +71,31 @@ def _tile(architecture, get, count, x1, scales1, x2, scales2):
 
 @functools.cache
 def _compiled():
-    return compiled(_self_kernels), compiled(_tile)
+    """The functions for (a CPU's caches, whole bands): self_kernels, tile."""
+    return (compiled(_self_kernels), compiled(_tile)), (
+        compiled(lambda architecture, _, x: own_kernels(architecture, x)),
+        compiled(lambda architecture, get, _, *operands: grid_tile(architecture, get, *operands)),
+    )
 
 
 def self_kernels(architecture: Architecture, x: Float[Array, "n y x c"] | np.ndarray):
     """(NNGP, NTK, scales) of every image with itself; cos = 1 exactly where it is so by
     definition."""
-    return _compiled()[0](architecture, (), x)
+    return _compiled()[on_whole_bands()][0](architecture, (), x)
 
 
 def tile(architecture: Architecture, get, count: int, x1, scales1: Scales, x2, scales2: Scales):
     """The kernels in get, each (len(x1), len(x2)), of the first count images of x1; other rows are
-    0."""
-    return _compiled()[1](architecture, get, np.int32(count), x1, scales1, x2, scales2)
+    0, or what zero images give."""
+    return _compiled()[on_whole_bands()][1](
+        architecture, get, np.int32(count), x1, scales1, x2, scales2
+    )
 
 
 def compiled_tile(architecture: Architecture, get, count: int, *operands):
     """The compiled tile(), for its memory analysis."""
-    return _compiled()[1].lower(architecture, get, np.int32(count), *operands).compile()
+    function = _compiled()[on_whole_bands()][1]
+    return function.lower(architecture, get, np.int32(count), *operands).compile()
 
 
 ROWS = 16  # images of X1 per call: enough to hide the call's cost
@@ -92,6 +106,51 @@ def tile_columns(image_shape: tuple[int, ...], dtype: np.dtype) -> int:
     the operands of one row pair fit into the level-2 cache (measured on 8x8 to 64x64 images)."""
     columns = int(np.clip(512 // image_shape[1], 16, 64)) // 8 * 8
     return columns * 4 // np.dtype(dtype).itemsize
+
+
+def gram_tile(
+    architecture: Architecture,
+    image_shape: tuple[int, ...],
+    dtype: np.dtype,
+    memory_mb: float,
+    n1: int,
+    n2: int,
+) -> tuple[tuple[int, int], float]:
+    """((rows, columns), MB) of a tile of gram() for n1 x n2 pairs, here."""
+    if on_whole_bands():
+        shape = tile_shape(architecture, image_shape, dtype, bound(memory_mb), n1, n2)
+        return shape, memory.grid_mb(architecture, image_shape, *shape, dtype)
+    columns = tile_columns(image_shape, dtype)
+    shape = memory.fit(architecture, image_shape, dtype, memory_mb, ROWS, columns)
+    return shape, memory.tile_mb(architecture, image_shape, *shape, dtype)
+
+
+def least_mb(
+    architecture: Architecture,
+    image_shape: tuple[int, ...],
+    dtype: type | np.dtype,
+    gradient: bool = False,
+) -> float:
+    """MB of a tile of one pair, here: a bound on memory below it is refused."""
+    estimate = memory.grid_mb if on_whole_bands() else memory.tile_mb
+    return estimate(architecture, image_shape, 1, 1, dtype, gradient)
+
+
+def bound(memory_mb: float) -> float:
+    """What memory_mb means here; see memory.bound."""
+    return memory.bound(memory_mb) if on_whole_bands() else memory_mb
+
+
+def check_fits(
+    architecture: Architecture,
+    image_shape: tuple[int, ...],
+    dtype: str | np.dtype,
+    memory_mb: float,
+) -> None:
+    """UserError if band_gram cannot be differentiated for one pair within memory_mb."""
+    least = least_mb(architecture, image_shape, np.dtype(dtype), gradient=True)
+    if least > bound(memory_mb):
+        raise memory.too_small(bound(memory_mb), image_shape, least)
 
 
 def band_gram(
@@ -110,6 +169,8 @@ def band_gram(
     if len(x1) > len(z):
         nngp, ntk = band_gram(architecture, z, x1, memory_mb)
         return nngp.T, ntk.T
+    if on_whole_bands():
+        return grid_gram(architecture, x1, x2, bound(memory_mb))
     shape = x1.shape[1:]
     columns = tile_columns(shape, x1.dtype)
     _, width = memory.fit(architecture, shape, x1.dtype, memory_mb, 1, columns, gradient=True)
