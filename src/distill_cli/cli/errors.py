@@ -164,12 +164,16 @@ def job_errors(sweep: bool) -> Iterator[None]:
     except MENDABLE as error:
         found = message_and_code(error)
         if found is None:
+            hosts.failed(error)
             raise
         if sweep and found[1] < 128:
             print(f"error: {found[0]}", file=sys.stderr, flush=True)
             error.reported = True  # type: ignore[union-attr]
             raise
         leave(*found)
+    except Exception as error:
+        hosts.failed(error)
+        raise
 
 
 def leave(message: str, code: int) -> None:

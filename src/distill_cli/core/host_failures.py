@@ -39,6 +39,7 @@ LOST = re.compile(
 )
 _output: "Output | None" = None
 _over = threading.Event()  # this process is on its way out, and has said what there is to say
+_watcher: threading.Thread | None = None
 _phase = "start"
 _keep: list[object] = []  # the C callback must outlive everything
 
@@ -74,6 +75,11 @@ class Output:
             self.read += len(text)
             kept = [line for line in text.splitlines(True) if not NOISE.search(line)]
             os.write(self.terminal, b"".join(kept))
+
+    def give_back(self) -> None:
+        """The descriptors 1 and 2 are the terminal again."""
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+            os.dup2(stream.fileno(), number)
 
     def say(self, line: str) -> None:
         """One line on the terminal, also from inside a signal handler."""
@@ -164,11 +170,15 @@ def watch_others(here: Place) -> None:
                 if "DEADLINE_EXCEEDED" not in str(error):
                     time.sleep(2)  # the service is gone: JAX says so to all
                 continue
-            if not _over.is_set():
+            code = json.loads(said)["code"]
+            if not _over.is_set() and code:
                 _over.set()
-                exit_with(here, json.loads(said)["code"])
+                exit_with(here, code)
+            return
 
-    threading.Thread(target=watch, name="distill-hosts", daemon=True).start()
+    global _watcher
+    _watcher = threading.Thread(target=watch, name="distill-hosts", daemon=True)
+    _watcher.start()
 
 
 def exit_with(here: Place, code: int) -> NoReturn:
@@ -235,10 +245,15 @@ def failed(here: Place, error: BaseException) -> NoReturn:
 
 def finish() -> None:
     """The run is over in every process: part from the others."""
-    _over.set()
     import jax
 
+    with contextlib.suppress(Exception):  # another process may have said it
+        service().key_value_set(END, json.dumps({"code": 0}))
+    if _watcher is not None:  # a thread inside C++ would abort the interpreter's end
+        _watcher.join(SETTLE_SECONDS)
+    _over.set()
     jax.distributed.shutdown()
     if _output is not None:
         _output.relay()
+        _output.give_back()
     ctypes.CDLL(None).signal(signal.SIGABRT, ctypes.c_void_p(0))

@@ -70,6 +70,7 @@ def finish() -> None:
 
     if _here.index == 0:
         service().key_value_set(DONE, "")
+    wait_for(DONE)
     host_failures.finish()
 
 
