@@ -151,6 +151,7 @@ def test_several_processes_give_the_files_and_bits_of_one(workshop, count):
 
 
 @process
+@pytest.mark.slow  # every process compiles the kernel, for minutes on two cores
 def test_an_exact_kernel_with_its_rows_on_two_processes(workshop):
     words = [
         "method=kip", "hardware=cpu", "ipc=1", "steps=4", "batch.size=16", "validation.every=2",
