@@ -1,8 +1,12 @@
 """The command `distill`."""
 
+import contextlib
+import os
 import shlex
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -10,9 +14,15 @@ from omegaconf import DictConfig
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.cli.sweep_check import refused
 from distill_cli.config import config_dir, parse, plain
+from distill_cli.core import hosts
+from distill_cli.core.host_place import place
 from distill_cli.errors import UserError
 from distill_cli.naming import digest, register_resolvers
 from distill_cli.tasks.sweep import TrialPruned, journal, recorded, sweep
+
+# Words of a command line that computes nothing.
+SHOWS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
+         "--shell-completion", "-sc")  # fmt: skip
 
 
 def main() -> None:
@@ -22,10 +32,41 @@ def main() -> None:
     register_resolvers()
     # Hydra's parser refuses overrides on both sides of a flag.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
-    with exit_codes("config"), sweep(sys.argv[1:]):
+    with exit_codes("config"), connected(), sweep(sys.argv[1:]):
         for line in refused(sys.argv[1:]):
             print(f"note: {line}", file=sys.stderr, flush=True)
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
+        hosts.finish()
+
+
+@contextlib.contextmanager
+def connected() -> Iterator[None]:
+    """Connect the processes of one run; does nothing for one process.
+
+    Hydra writes for process 0 only. Where the command only shows something, process 0 shows it.
+    """
+    here = place(os.environ)
+    if here is None:
+        yield
+        return
+    words = sys.argv[1:]
+    if any(word.partition("=")[0] in SHOWS for word in words):
+        if here.index:
+            sys.exit(0)
+        yield
+        return
+    hosts.start()
+    if {"-m", "--multirun"} & set(words):
+        raise UserError(f"-m: the jobs of a sweep run in one process each; this is {here.name}")
+    if here.index == 0:
+        yield
+        return
+    # A folder that exists, and nothing to write there.
+    own = [f"hydra.run.dir={tempfile.gettempdir()}", "hydra.output_subdir=null"]
+    # Hydra's parser refuses overrides on both sides of a flag, and the last one wins.
+    last = max((at for at, word in enumerate(words, 1) if "=" in word), default=0)
+    sys.argv[1:] = [*words[:last], *own, *words[last:]]
+    yield
 
 
 def task(composed: DictConfig) -> float | None:
@@ -59,8 +100,11 @@ def task(composed: DictConfig) -> float | None:
             print(pruned, flush=True)
             return pruned.score
         except UserError:
-            remove_if_unused(folder)
+            if hosts.first():
+                remove_if_unused(folder)
             raise
+    if not hosts.first():
+        return None
     score = result["validation"]["accuracy"]
     if book is not None:
         book.write("done", score=score)

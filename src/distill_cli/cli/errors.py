@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from distill_cli.core import hosts
+from distill_cli.core.host_place import ADDRESS, COUNT, INDEX, SWITCH, place
 from distill_cli.errors import RunStopped, StorageError, UserError, choice_error
 
 SECTIONS = (
@@ -24,6 +26,7 @@ SECTIONS = (
 )
 
 NOTHING = object()
+TYPED = (ADDRESS, COUNT, INDEX)
 
 
 def one_line(error: BaseException, config_name: str = "config") -> str:
@@ -91,11 +94,8 @@ def exit_codes(config_name: str) -> Iterator[None]:
     # Hydra would print its own several lines and exit with 1; raised errors are printed below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        yield
-    except ValueError as error:
-        if not of_configuration(error):
-            raise
-        leave(" ".join(str(error).split()), 2)
+        with several_processes(config_name):
+            yield
     except (HydraException, OmegaConfBaseException, KeyboardInterrupt, *MENDABLE) as error:
         found = message_and_code(error, config_name)
         if found is None:
@@ -103,6 +103,31 @@ def exit_codes(config_name: str) -> Iterator[None]:
         if getattr(error, "reported", False):  # a sweep's job said it already
             sys.exit(found[1])
         leave(*found)
+
+
+@contextlib.contextmanager
+def several_processes(config_name: str) -> Iterator[None]:
+    """A bug in one process of a run ends the others; commands but distill run in one process."""
+    typed = [name for name in TYPED if name in os.environ]
+    if config_name != "config" and typed and place(os.environ) is not None:
+        raise UserError(
+            f"{typed[0]}={os.environ[typed[0]]}: only distill runs on several processes; unset it, "
+            f"or set {SWITCH}=off"
+        )
+    try:
+        yield
+    except ValueError as error:
+        if of_configuration(error):
+            raise UserError(" ".join(str(error).split())) from error
+        hosts.failed(error)
+        raise
+    except (HydraException, OmegaConfBaseException, *MENDABLE) as error:
+        if message_and_code(error) is None:
+            hosts.failed(error)
+        raise
+    except Exception as error:
+        hosts.failed(error)
+        raise
 
 
 def of_configuration(error: BaseException) -> bool:
@@ -139,16 +164,22 @@ def job_errors(sweep: bool) -> Iterator[None]:
     except MENDABLE as error:
         found = message_and_code(error)
         if found is None:
+            hosts.failed(error)
             raise
         if sweep and found[1] < 128:
             print(f"error: {found[0]}", file=sys.stderr, flush=True)
             error.reported = True  # type: ignore[union-attr]
             raise
         leave(*found)
+    except Exception as error:
+        hosts.failed(error)
+        raise
 
 
 def leave(message: str, code: int) -> None:
     """Print one line on stderr and exit."""
     label = "stopped" if code > 128 else "error"
-    print(f"{label}: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    line = f"{label}: {' '.join(message.split())}"
+    hosts.end_all(line, code)
+    print(line, file=sys.stderr, flush=True)
     sys.exit(code)

@@ -12,7 +12,7 @@ import numpy as np
 
 from distill_cli import report
 from distill_cli.config import Config
-from distill_cli.core import devices
+from distill_cli.core import devices, hosts
 from distill_cli.core.coreset_io import load_coreset, save_coreset, sha256
 from distill_cli.core.files import read_json, write_json, write_npz
 from distill_cli.core.types import Coreset
@@ -37,6 +37,7 @@ from distill_cli.tasks.runtime import (
     peak_memory_mb,
 )
 from distill_cli.tasks.sweep_rule import median_rule
+from distill_cli.tasks.together import same_data, together, until_first_is_done
 from distill_cli.train import loop
 from distill_cli.train.batches import training_set
 from distill_cli.train.checkpoint import Checkpoints, Identity
@@ -44,7 +45,7 @@ from distill_cli.train.loggers import Run as LoggedRun
 from distill_cli.train.loggers import open_sinks
 from distill_cli.train.progress import clock, make_progress
 from distill_cli.train.signals import StopRequest, stop_requests
-from distill_cli.train.tracking import Sink, Tracker
+from distill_cli.train.tracking import NoTracker, Sink, Tracker
 from distill_cli.version import __version__
 
 Result = dict[str, Any]
@@ -73,12 +74,19 @@ def run(job: Job) -> Result:
     """Run a job to its end, or go on with it, or return what it gave before.
 
     Raises UserError for wrong input, RunStopped after a signal or a loss that is not finite,
-    StorageError where nothing more can be written.
+    StorageError where nothing more can be written. In a run of several processes (core/hosts.py)
+    the first decides what there is to do, writes and evaluates; the others return the folder only.
     """
-    done = finished_result(job)
-    if done is not None and not pending(job.config.evaluation, done["evaluations"]):
+    done = finished_result(job) if hosts.first() else None
+    left = "all"
+    if done is not None:
+        left = "evaluation" if pending(job.config.evaluation, done["evaluations"]) else "nothing"
+    job, left = together(job, left)
+    if done is not None and left == "nothing":
         say(job, f"finished before: {job.folder}\n{summary(done)}")
         return done | {"folder": str(job.folder)}
+    if not hosts.first() and left != "all":
+        return until_first_is_done(job)
     configure_jax(job.config.kernel.name, job.config.devices)
     watch = Stopwatch()
     with locked(job.folder), log_file(job.folder / "distill.log"), stop_requests() as stop:
@@ -87,11 +95,17 @@ def run(job: Job) -> Result:
         start = initial_coreset(problem, job.config.init)
         seconds["selection"] = watch.lap()
         if done is None:
-            if start.extremes is not None:
+            same_data(problem, start.coreset)
+            if start.extremes is not None and hosts.first():
                 write_npz(job.folder / "coreset" / "initial_scores.npz", start.extremes)
             outcome = distil(job, problem, start, stop)
+            if not hosts.first():
+                return until_first_is_done(job, stop)
+            devices.keep_local()
             done = export(job, problem, outcome, start, seconds)
             watch.lap()
+        elif hosts.count() > 1:
+            devices.keep_local()
         result = evaluate_all(job, problem, done, stop, watch)
     say(job, summary(result))
     say(job, f"result   {job.folder / 'report.html'}")
@@ -144,14 +158,20 @@ def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.
     names, ridge = problem.dataset.class_names, getattr(config.method, "ridge", None)
 
     def snapshot(step: int, coreset: Coreset) -> None:
+        if not hosts.first():
+            return
         place = job.folder / "coreset" / "steps" / f"{step:06d}.npz"
         save_coreset(place, coreset, names, ridge, start.ridge_weights)
+
+    def tracker(resume_at: int | None) -> Tracker:
+        if not hosts.first():
+            return NoTracker()
+        return Tracker(metrics, resume_at, sinks(job, config, resume_at))
 
     try:
         return loop.run(
             config, distiller, start.coreset, train, (valid_images, valid_labels), checkpoints,
-            lambda resume_at: Tracker(metrics, resume_at, sinks(job, config, resume_at)),
-            progress, stop, snapshot,
+            tracker, progress, stop, snapshot,
         )  # fmt: skip
     finally:
         progress.close()
@@ -162,7 +182,7 @@ def sinks(job: Job, config: Config, resume_at: int | None) -> list[Sink]:
     stops bad trials."""
     name = f"{config.method.name}-{config.dataset.name}-ipc{config.ipc}-seed{config.seed}"
     about = LoggedRun(job.folder, name, job.digest, as_tree(config), resume_at)
-    rule = median_rule(job.folder, config)
+    rule = median_rule(job.folder, config) if hosts.count() == 1 else None
     return [*open_sinks(config.logger, about), *([rule] if rule else [])]
 
 

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+from distill_cli.core import hosts
 from distill_cli.data.cache import cache_dir
 from distill_cli.errors import UserError
 from distill_cli.kernels import EXACT_KERNELS
@@ -41,8 +42,9 @@ def configure_jax(kernel: str = "", wanted: str = "auto") -> None:
     # An entry that another process is still writing is compiled again, which is no news.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     if kernel in EXACT_KERNELS:
+        cores = min(hosts.gather(len(os.sched_getaffinity(0))))
         with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+            jax.config.update("jax_num_cpu_devices", cores)
     devices.choose(wanted)
 
 
@@ -58,7 +60,11 @@ def processor() -> str:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it when the process ends, however it ends."""
+    """Hold the folder's lock; the system releases it when the process ends, however it ends. Of the
+    processes of one run the first holds it."""
+    if not hosts.first():
+        yield
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle = (folder / ".lock").open("w")
@@ -76,7 +82,18 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def log_file(path: Path) -> Iterator[None]:
-    """Copy log records and warnings to a file, and warnings to stderr as one line each."""
+    """Copy log records and warnings to a file, and warnings to stderr as one line each; in the
+    processes of a run that do not write, drop both."""
+    if not hosts.first():
+        logger, quiet = logging.getLogger("distill_cli"), logging.NullHandler()
+        propagate, logger.propagate = logger.propagate, False
+        logger.addHandler(quiet)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+        logger.removeHandler(quiet)
+        logger.propagate = propagate
+        return
     to_file = logging.FileHandler(path)
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     to_terminal = logging.StreamHandler(sys.stderr)

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from distill_cli.core import hosts
 from distill_cli.errors import StorageError, UserError
 
 FORMAT = 1  # raise when the layout of the saved tree changes
@@ -57,6 +58,8 @@ class Checkpoints:
     def save(self, step: int, tree: Any) -> None:
         """Write a checkpoint, then remove all but the newest `keep`.
 
+        Every process of a run calls it: Orbax has process 0 write what all of them have, and the
+        others wait until it is written.
         Raises StorageError when it cannot be written; earlier checkpoints are untouched then.
         """
         host = jax.tree.map(np.asarray, tree)
@@ -76,15 +79,24 @@ class Checkpoints:
             left = self.steps()
             kept = f"the last good checkpoint is step {left[0]}" if left else "there is none yet"
             raise StorageError(f"cannot write checkpoint {target}: {reason}; {kept}") from error
-        for old in self.steps()[self.keep :]:
+        for old in self.steps()[self.keep :] if hosts.first() else ():
             shutil.rmtree(self.folder / str(old), ignore_errors=True)
 
     def restore(self, like: Any) -> tuple[int, Any] | None:
         """The newest intact checkpoint as (step, tree in the shape of `like`), or None.
 
         A damaged one is passed over with a warning. One of another configuration, dataset or
-        version raises UserError.
+        version raises UserError. Of several processes the first reads, and the others get what it
+        found: they need not see its folder.
         """
+        found = self._newest(like) if hosts.first() else None
+        step = hosts.told(None if found is None else found[0])
+        if step is None or hosts.count() == 1:
+            return found
+        tree = jax.tree.map(np.asarray, like) if found is None else found[1]
+        return step, hosts.share(tree)
+
+    def _newest(self, like: Any) -> tuple[int, Any] | None:
         steps = self.steps()
         for step in steps:
             folder = self.folder / str(step)
@@ -107,13 +119,23 @@ class Checkpoints:
         leaves, structure = jax.tree.flatten(like)
         template = {name: np.asarray(leaf) for name, leaf in enumerate_leaves(like)}
         restore_args = {name: self._ocp.RestoreArgs(restore_type=np.ndarray) for name in template}
-        with self._ocp.PyTreeCheckpointer() as reader:
+        with self._reader() as reader:
             saved = reader.restore(folder / "state", item=template, restore_args=restore_args)
         tree = structure.unflatten([saved[name] for name, _ in enumerate_leaves(like)])
         if checksum(tree) != record["checksum"]:
             raise ValueError("checksum does not match")
         del leaves
         return tree
+
+    def _reader(self) -> Any:
+        """Orbax's reader of one pytree, without waiting for other processes."""
+        ocp, alone = self._ocp, self._ocp.options.MultiprocessingOptions()
+        if hosts.count() > 1:
+            alone = ocp.options.MultiprocessingOptions(
+                active_processes={0}, barrier_sync_key_prefix="read"
+            )
+        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+        return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
     def _require_same_run(self, folder: Path, record: dict[str, Any]) -> None:
         for key, value in self.identity.record().items():

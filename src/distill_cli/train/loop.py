@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from distill_cli.config import Config
+from distill_cli.core import devices
 from distill_cli.core.keys import named_key, step_key
 from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
@@ -139,9 +140,8 @@ def run(
             return Outcome(best, start, stop_reason(config, start, best), before)
         state, sampling = jax.tree.map(jnp.asarray, (state, sampling))
         progress.message(f"resuming at step {start}")
-    if len(train.labels.devices()) > 1:
-        # Where the training set is, or the second chunk would be compiled anew.
-        state, sampling = jax.device_put((state, sampling), train.labels.sharding)
+    # Where the training set is, or the second chunk would be compiled anew.
+    state, sampling = devices.on_all((state, sampling))
     validate = distiller.validator(
         named_key(config.seed, "validation"),
         jnp.asarray(valid[0]),
@@ -186,6 +186,8 @@ def run(
                 progress.stepped(step, means)
             if due and stop_reason(config, step, best):
                 break
+            late = due and time.monotonic() - last_save >= config.checkpoint.seconds
+            late = stop.agree(late, b"".join(map(bytes, (np.uint32(step), *best[1:]))))
             if stop:
                 save()
                 raise RunStopped(
@@ -193,7 +195,7 @@ def run(
                     "the same command goes on from here",
                     stop.exit_code,
                 )
-            if due and time.monotonic() - last_save >= config.checkpoint.seconds:
+            if late:
                 save()
             steps = steps_until_stop(step, length, config)
             if sampler.refresh and step % sampler.refresh == 0:

@@ -3,8 +3,13 @@
 import contextlib
 import os
 import signal
+import sys
 import threading
+import zlib
 from collections.abc import Iterator
+
+from distill_cli.core import hosts
+from distill_cli.errors import RunStopped
 
 
 class StopRequest:
@@ -12,22 +17,52 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.received = False  # by this process; the others of a run may have
 
     def __bool__(self) -> bool:
         return self.signal is not None
 
     def receive(self, number: int, frame: object) -> None:
         """The handler."""
-        if self.signal is not None:
+        if self.received:
             raise KeyboardInterrupt
+        self.received = True
         self.signal = signal.Signals(number)
         # os.write, because print is not safe inside a signal handler.
-        os.write(2, b"\nstopping at the next safe point; once more stops at once\n")
+        os.write(terminal(), b"\nstopping at the next safe point; once more stops at once\n")
 
     @property
     def exit_code(self) -> int:
         """The shell's convention: 128 plus the signal's number."""
         return 128 + (self.signal or signal.SIGINT)
+
+    def agree(self, due: bool, mark: bytes) -> bool:
+        """Between two chunks: take over a signal that any process of the run got, and return
+        whether process 0 finds a checkpoint `due`. As it is where there is one process.
+
+        mark: what has to be equal in all processes by now. Raises RunStopped where it is not: they
+        would wait for each other for ever.
+        """
+        if hosts.count() == 1:
+            return due
+        rows = hosts.agree([self.signal or 0, due, zlib.crc32(mark)])
+        if (rows[:, 2] != rows[0, 2]).any():
+            raise RunStopped(
+                "the processes of this run computed different numbers; their hosts or drivers "
+                "differ. The same command goes on from the last checkpoint",
+                1,
+            )
+        if number := int(rows[:, 0].max()):
+            self.signal = signal.Signals(number)
+        return bool(rows[0, 1])
+
+
+def terminal() -> int:
+    """The descriptor of standard error, which is not always 2 (core/host_failures.py)."""
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError, ValueError):
+        return 2
 
 
 @contextlib.contextmanager

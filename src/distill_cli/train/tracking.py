@@ -66,6 +66,19 @@ class Tracker:
                 log.warning("logger %s could not be closed: %s", type(sink).__name__, error)
 
 
+class NoTracker(Tracker):
+    """Keeps nothing: in the processes of a run that do not write."""
+
+    def __init__(self) -> None:
+        pass
+
+    def log(self, step: int, **values: Any) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """All complete lines; a line cut off by a kill is left out."""
     rows = []
