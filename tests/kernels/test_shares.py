@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 from distill_cli.core import devices
 from distill_cli.kernels.shares import ALONE, BATCH, NETWORK, arrange, ordered_sum
@@ -61,7 +61,10 @@ def test_the_mesh_is_the_one_on_which_the_longest_share_is_shortest(monkeypatch)
             self.id, self.platform, self.process_index, self.device_kind = number, "x", 0, "x"
 
     for count in (2, 3, 4, 6, 8, 16):
-        monkeypatch.setattr(devices, "chosen", lambda n=count: tuple(map(Place, range(n))))
+        places = np.array(list(map(Place, range(count))))
+        row = Mesh(places, ("devices",))
+        monkeypatch.setattr(devices, "chosen", lambda places=places: tuple(places))
+        monkeypatch.setattr(devices, "row", lambda row=row: row)
         for networks, pieces, micro, coreset in [(8, 2, 2560, 100), (8, 8, 640, 500), (3, 5, 8, 1)]:
             shares = arrange(networks, pieces, micro, coreset)
             along, across = shares.size(NETWORK), shares.size(BATCH)
@@ -80,7 +83,8 @@ def test_ordered_sum_adds_in_the_order_of_the_terms():
     values = (rng.normal(size=(9, 5)) * 10.0 ** rng.integers(-6, 6, (9, 5))).astype(np.float32)
     total = np.zeros(5, np.float32)
     for row in values:
-        total = total + np.float32(3) * row
-    found = jax.jit(lambda v: ordered_sum(lambda x: 3 * x, v, 9))(jnp.asarray(values))
+        total = total + row
+    found, number = jax.jit(lambda v: ordered_sum(lambda x: (x, 3 * x[0]), v, 9))(values)
     np.testing.assert_array_equal(found, total)
-    assert not np.array_equal(found, 3 * values[::-1].sum(0))
+    assert not np.array_equal(found, np.cumsum(values[::-1], 0)[-1])
+    np.testing.assert_array_equal(number, np.cumsum(3 * values[:, 0])[-1])

@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.sharding import AxisType, Mesh
 from jax.sharding import PartitionSpec as P
@@ -65,18 +64,18 @@ def arrange(networks: int, pieces: int, micro: int, coreset: int) -> Shares:
     the longest one counts, and among equals the mesh with most devices along the networks, which
     share the coreset's work too.
     """
-    chosen = devices.chosen()
-    if len(chosen) == 1:
+    count = len(devices.chosen())
+    if count == 1:
         return ALONE
 
     def work(along: int) -> tuple[int, int]:
-        images = -(-pieces // (len(chosen) // along)) * micro + 4 * coreset
+        images = -(-pieces // (count // along)) * micro + 4 * coreset
         return -(-networks // along) * images, -along
 
-    sizes = [n for n in range(1, min(len(chosen), networks) + 1) if len(chosen) % n == 0]
+    sizes = [n for n in range(1, min(count, networks) + 1) if count % n == 0]
     along = min(sizes, key=work)
     # Neighbours in the list of devices, which lie in one host, share the networks.
-    grid = np.array(chosen).reshape(-1, along)
+    grid = devices.row().devices.reshape(-1, along)
     return Shares(Mesh(grid, (BATCH, NETWORK), axis_types=(AxisType.Auto, AxisType.Auto)))
 
 
@@ -85,14 +84,17 @@ def ordered_sum(
 ) -> Any:
     """sum over i of term(operands_i), i = 0, 1, ..., added in this order to zero.
 
+    An array of a term comes out of a matrix product, a convolution or a copy: a compiler may merge
+    an elementwise product with the addition that follows it, and round once. Single numbers may
+    come from anything; they are added behind the loop.
     operands: a pytree of arrays with i along their first axis; term: one of them to a pytree.
     axis: the mesh axis over which i is shared out in contiguous parts, padded at the end to equal
     lengths; `count` terms in all are real. Every device gets the sum.
     """
 
     def apart(x: Any) -> tuple[list[Array], list[Array]]:
-        """The term's arrays and its single numbers. A compiler may merge a number's last product
-        with the addition that follows, and round once; so numbers are added behind the loop."""
+        """The term's arrays and its single numbers; kept out of the addition, so that no product
+        of matrices is made a part of it."""
         leaves = jax.tree.leaves(lax.optimization_barrier(term(x)))
         return [y for y in leaves if y.ndim], [y for y in leaves if not y.ndim]
 

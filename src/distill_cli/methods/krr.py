@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float
 
+from distill_cli.core import devices
 from distill_cli.core.linalg import Reg, krr_predict, krr_solve
 from distill_cli.core.losses import Loss, accuracy
 from distill_cli.core.types import Batch, Coreset
@@ -142,6 +143,7 @@ def feature_validator(
         h_s = ensemble.features(networks, coreset.images, micro)
         return krr_score(h_t, labels, h_s, coreset, gram=ensemble.gram, loss=loss, reg=reg)
 
+    key, images, labels = devices.on_all((key, images, labels))
     networks, h_t = jax.jit(shares.spread(prepare, kept=kept))(key, images)
     scored = jax.jit(shares.spread(score, given=(kept, kept, P(), P())))
     return partial(scored, networks, h_t, labels)
