@@ -38,7 +38,8 @@ LOST = re.compile(
     r"|Socket closed|DEADLINE_EXCEEDED"
 )
 _output: "Output | None" = None
-_over = threading.Event()  # this process is on its way out, and has said what there is to say
+_over = threading.Event()  # this process is on its way out
+_unsaid = threading.Event()  # it is, and nobody has said why yet
 _watcher: threading.Thread | None = None
 _phase = "start"
 _keep: list[object] = []  # the C callback must outlive everything
@@ -52,6 +53,7 @@ class Output:
         sys.stderr.flush()
         self.spool = tempfile.TemporaryFile()  # noqa: SIM115
         self.read = 0
+        self.abort_seen = False
         self.lock = threading.Lock()
         self.terminal = os.dup(2)
         for name, number in (("stdout", 1), ("stderr", 2)):
@@ -72,6 +74,7 @@ class Output:
         with self.lock:
             text = self.unread()
             text = text[: text.rfind(b"\n") + 1]
+            self.abort_seen |= ABORTED.encode() in text
             self.read += len(text)
             kept = [line for line in text.splitlines(True) if not NOISE.search(line)]
             os.write(self.terminal, b"".join(kept))
@@ -98,10 +101,10 @@ def watch_output(here: Place) -> None:
 
     def aborted(number: int) -> None:
         text = output.unread().decode(errors="replace")
-        if ABORTED not in text:
+        if ABORTED not in text and not output.abort_seen:
             os.write(output.terminal, text.encode())
             return  # abort() goes on to its default
-        if not _over.is_set():
+        if not _over.is_set() or _unsaid.is_set():
             _over.set()
             output.say(lost_line(here) if _phase == "run" else start_line(here))
         os._exit(1)
@@ -213,12 +216,16 @@ def claim(here: Place, code: int) -> bool:
 def end_all(here: Place, line: str, code: int) -> NoReturn:
     """End every process with an exit code; the line is printed once among them."""
     mine = not _over.is_set()
+    if mine:
+        _unsaid.set()
     _over.set()
     if mine and claim(here, code):
         prefix = "" if here.index == 0 else f"{here.name}: "
         label, _, text = line.partition(": ")
         print(f"{label}: {prefix}{text}", file=sys.stderr, flush=True)
+        _unsaid.clear()
     else:
+        _unsaid.clear()
         with contextlib.suppress(Exception):
             code = json.loads(service().blocking_key_value_get(END, 1000))["code"]
     exit_with(here, code)

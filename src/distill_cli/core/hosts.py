@@ -83,6 +83,15 @@ def end_all(line: str, code: int) -> None:
         host_failures.end_all(_here, line, code)
 
 
+def lost(error: BaseException) -> bool:
+    """Whether the error says that another process of this run is gone."""
+    if _here is None:
+        return False
+    from distill_cli.core import host_failures
+
+    return bool(host_failures.LOST.search(str(error)))
+
+
 def failed(error: BaseException) -> None:
     """End all processes for an error that has no line of its own. Does nothing where there is one
     process."""
@@ -217,11 +226,11 @@ def share(tree: T) -> T:
     from jax.experimental.multihost_utils import broadcast_one_to_all
 
     def one(array: Any) -> Any:
-        array = np.ascontiguousarray(array)
+        shape, array = np.shape(array), np.ascontiguousarray(array)  # which makes () to (1,)
         if not array.size:
-            return array
+            return array.reshape(shape)
         # As bytes: what JAX sums with zeros would turn -0.0 into 0.0.
         sent = broadcast_one_to_all(array.reshape(-1).view(np.uint8))
-        return np.asarray(sent).view(array.dtype).reshape(array.shape)
+        return np.asarray(sent).view(array.dtype).reshape(shape)
 
     return jax.tree.map(one, tree)

@@ -75,6 +75,8 @@ class Checkpoints:
                 )
                 writer.save(target, args=content, force=True)
         except (OSError, ValueError, RuntimeError) as error:
+            if hosts.lost(error):
+                raise
             reason = " ".join(str(error).split())[:200]
             left = self.steps()
             kept = f"the last good checkpoint is step {left[0]}" if left else "there is none yet"
