@@ -67,14 +67,13 @@ def finite(target: Target) -> Built:
 
 
 def protocol_step(protocol: str, points: int, target: Target) -> Built:
-    """One training step of a protocol of evaluation/trainer.py, networks side by side."""
+    """One training step of one network of a protocol of evaluation/trainer.py."""
     from distill_cli.evaluation import trainer
 
     run, settings = evaluation(protocol, points)
     function, arguments = captured(trainer, "_run", run)
     lowered = function.trace(*target.abstract(arguments)).lower()
-    networks = len(arguments[4])
-    what = f"{protocol}, {points} images of 32x32x3, {networks} networks at once, width "
+    what = f"{protocol}, {points} images of 32x32x3, one network, width "
     return Built(lowered, f"{what}{settings.width}, batch {settings.batch}")
 
 
@@ -93,7 +92,7 @@ def exact_tile(n1: int, n2: int, whole: bool, target: Target) -> Built:
     @cache
     def zeros(arch: Any, shape: tuple[int, ...]) -> Any:
         x = jax.ShapeDtypeStruct(shape, np.float32)
-        found = jax.eval_shape(partial(tiles._self_kernels, arch, ()), x)
+        found = jax.eval_shape(partial(tiles.own_kernels, arch), x)
         return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), found)
 
     tiles.self_kernels = lambda arch, x: zeros(arch, x.shape)
@@ -105,7 +104,7 @@ def exact_tile(n1: int, n2: int, whole: bool, target: Target) -> Built:
         tiles.self_kernels = self_kernels
     arch, get, count, *operands = arguments
     rows, columns = len(operands[0]), len(operands[2])
-    function = tiles._compiled()[1]
+    function = tiles._compiled()[tiles.on_whole_bands()][1]
     lowered = function.trace(arch, get, *target.abstract((np.int32(count), *operands))).lower()
     runs = math.ceil(n1 / rows) * math.ceil(n2 / columns) if whole else 1
     step = f"{n1} x {n2:,} pairs" if whole else f"tile of {rows} x {columns} pairs"

@@ -19,10 +19,11 @@ from distill_cli.errors import UserError
 
 AUTO = "auto"  # every device that JAX sees
 T = TypeVar("T")
-_chosen: tuple[jax.Device, ...] | None = None
+Device = Any  # jax.Device, which type checkers do not take for a type
+_chosen: tuple[Device, ...] | None = None
 
 
-def choose(wanted: str = AUTO) -> tuple[jax.Device, ...]:
+def choose(wanted: str = AUTO) -> tuple[Device, ...]:
     """Make the choice of this process; UserError where there are fewer devices than asked for.
 
     In a run of several processes the number counts the devices of all, and each process gives the
@@ -54,12 +55,12 @@ def choose(wanted: str = AUTO) -> tuple[jax.Device, ...]:
     return _chosen
 
 
-def chosen() -> tuple[jax.Device, ...]:
+def chosen() -> tuple[Device, ...]:
     """The devices of the last `choose`; all of them where nobody chose."""
     return tuple(jax.devices()) if _chosen is None else _chosen
 
 
-def local() -> tuple[jax.Device, ...]:
+def local() -> tuple[Device, ...]:
     """Those of the chosen devices that belong to this process."""
     return tuple(device for device in chosen() if device.process_index == jax.process_index())
 

@@ -88,7 +88,18 @@ def steps_of(distiller: Distiller[Any], wanted: int, images: int, batch: int) ->
 
 def make_distiller(setting: Setting) -> Distiller[Any]:
     """The method named in the configuration."""
+    return method_module(setting.config).make(setting)
+
+
+def arithmetic(config: Config) -> dict[str, Any] | None:
+    """For result.json: the precisions that a method chose for this device, where its module has a
+    function `arithmetic(config)`; None where its settings say all."""
+    own = getattr(method_module(config), "arithmetic", None)
+    return None if own is None else own(config)
+
+
+def method_module(config: Config) -> Any:
+    """The module of the method named in the configuration."""
     import importlib
 
-    module = importlib.import_module(f"distill_cli.methods.{setting.config.method.name}")
-    return module.make(setting)
+    return importlib.import_module(f"distill_cli.methods.{config.method.name}")

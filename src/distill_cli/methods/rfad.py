@@ -213,3 +213,11 @@ def make(setting: Setting) -> RFAD:
         config.method, kernel, config.loss, config.labels == "learned", setting.micro,
         config.validation.networks, setting.reg, shares,
     )  # fmt: skip
+
+
+def arithmetic(config: Any) -> dict[str, Any]:
+    """In what the parts of a step are computed; features and fused depend on the device."""
+    return {
+        "features": arithmetic_of(config.kernel.features), "fused": fused_of(config.kernel.fused),
+        "kernel_matrix": "float32", "pixel_matrix": "float32", "solve": "float64",
+    }  # fmt: skip

@@ -18,7 +18,7 @@ from distill_cli.core.files import read_json, write_json, write_npz
 from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
 from distill_cli.init.random import Config as RandomInit
-from distill_cli.methods.base import make_distiller, steps_of
+from distill_cli.methods.base import arithmetic, make_distiller, steps_of
 from distill_cli.report.terminal import summary
 from distill_cli.tasks.measure import (
     Start,
@@ -214,6 +214,8 @@ def export(
             "images": len(problem.valid_rows),
         },
         "class_names": list(names), "config": as_tree(config), "device": device_name(),
+        "arithmetic": arithmetic(config),
+        "devices": len(devices.chosen()) * hosts.count(),  # each process gave as many
         "preprocess": dataclasses.asdict(config.preprocess),
         "training": {
             "images": len(problem.dataset.train.labels), "used": len(problem.train_rows),
