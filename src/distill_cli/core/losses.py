@@ -25,7 +25,9 @@ def platt(
     k is the log temperature: tau = exp(-k) divides the outputs.
     """
     logits = jax.nn.log_softmax(jnp.exp(log_temperature) * outputs, axis=-1)
-    return -jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    # Not taken by index: the derivative of that is a scatter, which a GPU need not repeat bit for bit.
+    own = jnp.arange(outputs.shape[-1]) == labels[:, None]
+    return -jnp.sum(jnp.where(own, logits, 0), axis=-1)
 
 
 def mse(outputs: Outputs, labels: Labels, log_temperature: Float[Array, ""]) -> Float[Array, " n"]:
