@@ -25,9 +25,14 @@ def platt(
     k is the log temperature: tau = exp(-k) divides the outputs.
     """
     logits = jax.nn.log_softmax(jnp.exp(log_temperature) * outputs, axis=-1)
-    # Not taken by index: the derivative of that is a scatter, which a GPU need not repeat bit for bit.
-    own = jnp.arange(outputs.shape[-1]) == labels[:, None]
-    return -jnp.sum(jnp.where(own, logits, 0), axis=-1)
+    return -at_label(logits, labels)
+
+
+def at_label(values: Float[Array, "n class"], labels: Labels) -> Float[Array, " n"]:
+    """Each row's value at its label. Not by index, whose derivative is a scatter: a GPU need not
+    repeat one bit for bit."""
+    own = jnp.arange(values.shape[-1])[None] == labels[:, None]
+    return jnp.sum(jnp.where(own, values, 0), axis=-1)
 
 
 def mse(outputs: Outputs, labels: Labels, log_temperature: Float[Array, ""]) -> Float[Array, " n"]:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool
 from distill_cli.arch.network import Network, initialise, network, with_width
 from distill_cli.config import at_least, within
 from distill_cli.core.keys import named_key
+from distill_cli.core.losses import at_label
 from distill_cli.init.base import Initial, Request
 from distill_cli.init.selection import chosen, groups
 
@@ -99,7 +100,7 @@ def learn(
     def loss(params: Any, rows: Array) -> tuple[Array, Array]:
         outputs: Any = net.apply(params, images[rows])  # places beyond the end read the last image
         target = labels[rows]
-        each = -jnp.take_along_axis(jax.nn.log_softmax(outputs), target[:, None], 1)[:, 0]
+        each = -at_label(jax.nn.log_softmax(outputs), target)
         inside = rows < count
         right = jnp.argmax(outputs, -1) == target
         return jnp.where(inside, each, 0).sum() / inside.sum(), right

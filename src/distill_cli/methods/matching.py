@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from distill_cli.augment import dsa as siamese
 from distill_cli.config import at_least
-from distill_cli.core.losses import LOSSES
+from distill_cli.core.losses import LOSSES, at_label
 from distill_cli.core.types import Batch
 from distill_cli.errors import UserError, choice_error
 from distill_cli.kernels.random_features import RandomFeatureKernel
@@ -91,7 +91,7 @@ def cross_entropy(
     """(weighted sum of -log softmax(f)[label], weighted share of hits); label () or (n,)."""
     f: Any = net.apply({"params": params}, x, train=True)
     labels = jnp.broadcast_to(label, (x.shape[0],))
-    each = -jnp.take_along_axis(jax.nn.log_softmax(f), labels[:, None], axis=1)[:, 0]
+    each = -at_label(jax.nn.log_softmax(f), labels)
     return jnp.sum(weights * each), jnp.sum(weights * (jnp.argmax(f, -1) == labels))
 
 
