@@ -1,0 +1,49 @@
+"""How the seconds of a campaign are shared out among its stages.
+
+    limit(a, b, c) = min(share * budget, left - reserve)      reserve: shares of e and f to come
+    limit(d)       = left - reserve
+    limit(e, f)    = left - reserve                           so that nothing stays unused
+
+left is what remains of the budget less CLOSING, the time kept for ending processes and writing.
+A stage that ends early leaves its time to those behind it.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+STAGES = ("a", "b", "c", "d", "e", "f")
+SHARES = {"a": 0.22, "b": 0.20, "c": 0.10, "e": 0.09, "f": 0.06}
+RESERVED = ("e", "f")  # behind stage d, which takes all that is left
+CLOSING = 6.0  # seconds
+LEAST = 5.0  # a stage with less is not started
+
+
+@dataclass
+class Budget:
+    """Seconds of a whole campaign, counted from its creation; `clock` is monotonic."""
+
+    seconds: float
+    clock: Callable[[], float] = time.monotonic
+    begun: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.begun = self.clock()
+
+    def spent(self) -> float:
+        """Seconds since the start."""
+        return self.clock() - self.begun
+
+    def left(self) -> float:
+        """Seconds that stages may still take."""
+        return max(0.0, self.seconds - self.spent() - CLOSING)
+
+    def reserve(self, later: Sequence[str]) -> float:
+        """Seconds kept for the stages still to come that have a fixed share."""
+        return sum(SHARES[stage] * self.seconds for stage in later if stage in RESERVED)
+
+    def limit(self, stage: str, later: Sequence[str]) -> float:
+        """Seconds that `stage` may take; later: the chosen stages behind it."""
+        free = max(0.0, self.left() - self.reserve(later))
+        takes_the_rest = stage == "d" or stage in RESERVED or not later
+        return free if takes_the_rest else min(SHARES[stage] * self.seconds, free)

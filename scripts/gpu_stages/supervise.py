@@ -1,0 +1,83 @@
+"""One stage in a process of its own: ended at its limit, its record merged while it runs."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from distill_cli.core.files import read_json
+
+GRACE = 12.0  # seconds from SIGTERM to SIGKILL, within the limit
+TAIL = 1500  # characters kept of what a stage that fails says
+POLL = 0.25
+
+
+def supervise(
+    command: Sequence[str],
+    limit: float,
+    record: Path,
+    environment: dict[str, str],
+    merged: Callable[[dict[str, Any]], None],
+    grace: float = GRACE,
+) -> dict[str, Any]:
+    """Run a command for at most `limit` seconds.
+
+    It is the head of a process group, which is asked to end `grace` seconds before the limit and
+    killed at it. merged(record) is called whenever the record file changes. Returns
+    {status: done, failed, stopped or killed; exit_code, seconds, limit[, said]}.
+    """
+    begun, grace = time.monotonic(), min(grace, limit / 3)
+    log = record.with_suffix(".log")
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env=environment, start_new_session=True,
+        )  # fmt: skip
+        try:
+            asked, seen = False, 0
+            while process.poll() is None:
+                taken = time.monotonic() - begun
+                if taken >= limit:
+                    break
+                if taken >= limit - grace and not asked:
+                    asked = signalled(process, signal.SIGTERM)
+                seen = merge_if_new(record, seen, merged)
+                time.sleep(POLL)
+            ended_by_itself = process.poll() is not None
+        finally:
+            signalled(process, signal.SIGKILL)  # and whatever it left running
+            process.wait()
+    merge_if_new(record, seen, merged)
+    code = process.returncode
+    status = "killed" if not ended_by_itself else "stopped" if asked else "done"
+    if ended_by_itself and not asked and code != 0:
+        status = "failed"
+    found = {"status": status, "exit_code": code, "limit": round(limit, 1)}
+    if status != "done":
+        found["said"] = log.read_text(errors="replace")[-TAIL:]
+    return found | {"seconds": round(time.monotonic() - begun, 2)}
+
+
+def signalled(process: subprocess.Popen, number: int) -> bool:
+    """Send a signal to the process and all its children; True."""
+    try:
+        os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass
+    return True
+
+
+def merge_if_new(record: Path, seen: int, merged: Callable[[dict[str, Any]], None]) -> int:
+    """Hand the record on if the file is not the one seen before; its modification time."""
+    try:
+        now = record.stat().st_mtime_ns
+    except OSError:
+        return seen
+    if now != seen:
+        found = read_json(record)
+        if isinstance(found, dict):
+            merged(found)
+    return now
