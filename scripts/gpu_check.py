@@ -81,8 +81,6 @@ def arguments() -> argparse.Namespace:
         options.data = options.data.expanduser().resolve()
         if not list(options.data.glob("cifar10/*/dataset_info.json")):
             raise WrongInput(f"--data={options.data}: no cifar10/<version>/dataset_info.json in it")
-    elif set(options.stages) & set(NEEDS_DATA) and not options.rehearse:
-        raise WrongInput("--data: stages d and e need the TFDS folder of CIFAR-10")
     options.out = options.out.expanduser().resolve()
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -177,7 +175,10 @@ def main() -> int:
     try:
         campaign = Campaign(arguments(), work)
         campaign.card()
-        if set(campaign.options.stages) & {"b", *NEEDS_DATA}:
+        needing = set(campaign.options.stages) & set(NEEDS_DATA)
+        if needing and campaign.options.data is None and not campaign.options.rehearse:
+            raise WrongInput("--data: stages d and e need the TFDS folder of CIFAR-10")
+        if needing or ("b" in campaign.options.stages and campaign.options.data):
             background = campaign.prepare()
         stages = campaign.options.stages
         done = [campaign.stage(name, stages[at + 1 :]) for at, name in enumerate(stages)]

@@ -32,7 +32,9 @@ def marked_tests(call: Call, limit: float) -> dict[str, Any]:
         cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit,
     )  # fmt: skip
     if not report.is_file():
-        raise RuntimeError(f"pytest: exit code {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
+        raise RuntimeError(
+            f"pytest: exit code {done.returncode}: {(done.stdout + done.stderr)[-500:]}"
+        )
     counts: dict[str, Any] = {"exit_code": done.returncode, "files": len(files)}
     suite = ElementTree.parse(report).getroot().find("testsuite")
     assert suite is not None
@@ -42,7 +44,9 @@ def marked_tests(call: Call, limit: float) -> dict[str, Any]:
     return counts
 
 
-def in_background(record: Record, lock: threading.Lock, name: str, function: Any) -> threading.Thread:
+def in_background(
+    record: Record, lock: threading.Lock, name: str, function: Any
+) -> threading.Thread:
     """Run function() -> dict in a thread and put what it gives, or its error, under `name`."""
 
     def run() -> None:

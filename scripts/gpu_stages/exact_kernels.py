@@ -14,7 +14,7 @@ import numpy as np
 from distill_cli.arch.layers import convnet
 from distill_cli.kernels.exact import gram
 from distill_cli.tasks.runtime import configure_jax
-from gpu_stages.problems import CIFAR, compiled, distiller, points, seconds_of
+from gpu_stages.problems import CIFAR, SMALL, compiled, distiller, points, seconds_of
 from gpu_stages.record import Call, Record, parse
 
 BOUNDS = (16384, 512, 4096)  # MB; 512 is the default
@@ -25,7 +25,7 @@ MOST = 10000  # test images of CIFAR-10
 def pairs_per_second(call: Call, record: Record, memory_mb: int) -> None:
     """Both kernels of the published network between n1 and n2 images of CIFAR-10's shape."""
     random = np.random.default_rng(0)
-    shape, n1, n2, most = (CIFAR, 100, 1024, MOST) if not call.rehearse else ((8, 8, 3), 4, 16, 32)
+    shape, n1, n2, most = (CIFAR, 100, 1024, MOST) if not call.rehearse else (SMALL, 4, 16, 32)
     network = convnet(1, 3)
     with record.guarded("pairs", memory_mb=memory_mb, n1=n1) as row:
         x1 = random.standard_normal((n1, *shape), np.float32)
@@ -46,7 +46,7 @@ def pairs_per_second(call: Call, record: Record, memory_mb: int) -> None:
 def kip(call: Call, record: Record) -> None:
     """A step of `distill method=kip dataset=cifar10 ipc=10` (NTK, float32), batch by batch larger;
     one that would not end in time by the last one's rate is left out."""
-    shape, ipc, sizes = (CIFAR, 10, (128, 1024, 5000)) if not call.rehearse else ((8, 8, 3), 1, (16,))
+    shape, ipc, sizes = (CIFAR, 10, (128, 1024, 5000)) if not call.rehearse else (SMALL, 1, (16,))
     rate = None
     for size in sizes:
         pairs = (size + 10 * ipc) * 10 * ipc

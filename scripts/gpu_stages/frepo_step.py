@@ -6,7 +6,7 @@ from typing import Any
 import jax
 
 from distill_cli.tasks.runtime import configure_jax
-from gpu_stages.problems import CIFAR, compiled, distiller, median_ms, points, seconds_of
+from gpu_stages.problems import CIFAR, SMALL, compiled, distiller, median_ms, points, seconds_of
 from gpu_stages.record import Record, parse
 
 STEPS = 10
@@ -18,7 +18,7 @@ def main() -> int:
     record = Record(call.record)
     configure_jax()
     overrides = ["method=frepo", "dataset=cifar10", "ipc=10", *(TINY if call.rehearse else ())]
-    shape = (8, 8, 3) if call.rehearse else CIFAR
+    shape = SMALL if call.rehearse else CIFAR
     for micro in ("null",) if call.rehearse else ("null", "512"):
         with record.guarded("frepo", ipc=10, micro=micro) as row:
             method, config = distiller([*overrides, f"batch.micro={micro}"], shape)

@@ -14,7 +14,11 @@ from distill_cli.core.types import Batch, Coreset, one_hot_centred
 
 CIFAR = (32, 32, 3)
 CLASSES = 10
-TINY_RFAD = ("architecture.width=32", "kernel.networks=2", "batch.size=64", "batch.number=2")
+SMALL = (8, 8, 3)  # of rehearsals
+TINY_RFAD = (
+    "architecture.width=32", "architecture.depth=2", "kernel.networks=2", "batch.size=64",
+    "batch.number=1",
+)  # fmt: skip
 SAMPLE = "sample.npz"  # in the work folder: preprocessed CIFAR-10, written by prepare.py
 
 
