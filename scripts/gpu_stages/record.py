@@ -73,14 +73,14 @@ class Record:
         write_json(self.path, self.values)
 
     @contextmanager
-    def guarded(self, name: str, **about: Any) -> Iterator[dict[str, Any]]:
-        """A row to fill, written at the end of the block; an exception becomes its `error`."""
+    def guarded(self, where: str, /, **about: Any) -> Iterator[dict[str, Any]]:
+        """A row of list `where`, written at the end of the block; an exception is its `error`."""
         row: dict[str, Any] = dict(about)
         try:
             yield row
         except Exception as error:  # the next rows are worth having whatever this one met
             row["error"] = brief(error)
-        self.row(name, row)
+        self.row(where, row)
 
 
 def brief(error: BaseException) -> str:

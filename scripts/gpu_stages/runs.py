@@ -31,7 +31,7 @@ def start(out: Path, overrides: list[str], log: Path, **environment: str) -> sub
 
 
 def run_folder(out: Path) -> Path | None:
-    """The folder <method>/<dataset>/ipc<n>/<digest> of the only run below `out`, once it is there."""
+    """The folder <method>/<dataset>/ipc<n>/<digest> of the only run below `out`; None before it."""
     found = [path for path in out.glob("*/*/*/*") if path.is_dir()]
     return found[0] if found else None
 

@@ -1,5 +1,6 @@
 """One stage in a process of its own: ended at its limit, its record merged while it runs."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -27,7 +28,8 @@ def supervise(
 
     It is the head of a process group, which is asked to end `grace` seconds before the limit and
     killed at it. merged(record) is called whenever the record file changes. Returns
-    {status: done, failed, stopped or killed; exit_code, seconds, limit[, said]}.
+    {status: done (exit code 0), failed, stopped (when asked to end) or killed; exit_code, seconds,
+    limit[, said]}.
     """
     begun, grace = time.monotonic(), min(grace, limit / 3)
     log = record.with_suffix(".log")
@@ -52,9 +54,9 @@ def supervise(
             process.wait()
     merge_if_new(record, seen, merged)
     code = process.returncode
-    status = "killed" if not ended_by_itself else "stopped" if asked else "done"
-    if ended_by_itself and not asked and code != 0:
-        status = "failed"
+    status = "done" if code == 0 else "stopped" if asked else "failed"
+    if not ended_by_itself:
+        status = "killed"
     found = {"status": status, "exit_code": code, "limit": round(limit, 1)}
     if status != "done":
         found["said"] = log.read_text(errors="replace")[-TAIL:]
@@ -63,10 +65,8 @@ def supervise(
 
 def signalled(process: subprocess.Popen, number: int) -> bool:
     """Send a signal to the process and all its children; True."""
-    try:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass
     return True
 
 

@@ -108,6 +108,8 @@ if kind == "fine":
     put(2)
 elif kind == "crash":
     os.kill(os.getpid(), signal.SIGSEGV)
+elif kind == "rude":
+    time.sleep(60)
 elif kind == "polite":
     signal.signal(signal.SIGTERM, lambda *_: (put(3), sys.exit(0)))
     time.sleep(60)
@@ -122,7 +124,13 @@ else:
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("kind", "status", "rows"),
-    [("fine", "done", 2), ("crash", "failed", 1), ("polite", "stopped", 3), ("deaf", "killed", 1)],
+    [
+        ("fine", "done", 2),
+        ("crash", "failed", 1),
+        ("polite", "done", 3),
+        ("rude", "stopped", 1),
+        ("deaf", "killed", 1),
+    ],
 )
 def test_a_stage_that_hangs_or_crashes_is_ended_and_its_rows_are_kept(tmp_path, kind, status, rows):
     from gpu_stages.supervise import supervise
@@ -215,8 +223,9 @@ def test_metrics_in_short():
 def rehearse(out: Path, *arguments: str) -> dict:
     """The real command in tiny sizes; its report."""
     environment = {key: value for key, value in os.environ.items() if key != "TFDS_DATA_DIR"}
+    script = str(SCRIPTS / "gpu_check.py")
     done = subprocess.run(
-        [sys.executable, str(SCRIPTS / "gpu_check.py"), "--rehearse", "--out", str(out), *arguments],
+        [sys.executable, script, "--rehearse", "--out", str(out), *arguments],
         capture_output=True, text=True, timeout=400,
         env=environment | {"PYTHONPATH": str(ROOT / "src")},
     )  # fmt: skip
