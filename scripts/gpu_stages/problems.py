@@ -95,12 +95,15 @@ def relative(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(np.asarray(a) - b) / np.linalg.norm(b))
 
 
-def compiled(function: Callable[..., Any], *arguments: Any) -> tuple[Any, dict[str, float]]:
-    """(jit(function) compiled for these arguments, {trace_s, compile_s, temp_mib})."""
+def compiled(
+    function: Callable[..., Any], *arguments: Any, options: dict[str, Any] | None = None
+) -> tuple[Any, dict[str, float]]:
+    """(jit(function) compiled for these arguments, {trace_s, compile_s, temp_mib}); options: XLA's,
+    over its flags."""
     begun = time.perf_counter()
     lowered = jax.jit(function).lower(*arguments)
     traced = time.perf_counter()
-    program = lowered.compile()
+    program = lowered.compile(options)
     memory = program.memory_analysis()
     return program, {
         "trace_s": round(traced - begun, 2), "compile_s": round(time.perf_counter() - traced, 2),

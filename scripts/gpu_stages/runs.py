@@ -1,6 +1,7 @@
 """`distill` as a process of its own, and what such a process leaves behind."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from distill_cli.core.coreset_io import sha256
 
+TUNING = "xla_gpu_per_fusion_autotune_cache_dir"  # of JAX, in its folder of compiled programs
 DIGITS = [
     "method=rfad", "dataset=digits", "ipc=1", "steps=60", "architecture.width=32",
     "kernel.networks=4", "batch.size=256", "batch.number=2", "batch.micro=128",
@@ -68,32 +70,50 @@ def same_bits(
 ) -> dict[str, object]:
     """Do runs repeat, and resume, bit for bit?
 
-    Two runs with caches of their own (each compiles and tunes for itself), then one with the first
-    one's cache that is killed behind a checkpoint and goes on. Returns hashes, the step of the
-    kill, and {repeats_bit_for_bit, resumes_bit_for_bit}.
+    Two runs with caches of their own (each compiles and tunes for itself). Then one with the first
+    one's cache that is killed behind a checkpoint and goes on, and one that compiles for itself,
+    but has the first one's tuning. Returns hashes, the step of the kill, files of tuning found and
+    {repeats_bit_for_bit, resumes_bit_for_bit, repeats_with_tuning}.
     """
-    overrides, caches = overrides or DIGITS, [work / "cache1", work / "cache2"]
+    overrides, caches = overrides or DIGITS, [work / f"cache{i}" for i in (1, 2, 3)]
     environments = [
         {"DISTILL_CACHE_DIR": str(cache), "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
         for cache in caches
     ]
-    whole, again, cut = (work / name for name in ("whole", "again", "cut"))
+    whole, again, cut, tuned = (work / name for name in ("whole", "again", "cut", "tuned"))
     started = [
         start(out, overrides, work / f"{out.name}.log", **environment)
-        for out, environment in zip((whole, again), environments, strict=True)
+        for out, environment in zip(
+            (whole, again), environments, strict=False
+        )  # the third is for `tuned`
     ]
     for process, out in zip(started, (whole, again), strict=True):
         finish(process, work / f"{out.name}.log", left)
+    files = carry_tuning(caches[0], caches[2])
+    other = start(tuned, overrides, work / "tuned.log", **environments[2])
     log = work / "cut.log"
     process = start(cut, overrides, log, **environments[0])
     step = killed_after_checkpoint(process, cut, left)
     finish(start(cut, overrides, log, **environments[0]), log, left)
-    hashes = {out.name: coreset_hash(out) for out in (whole, again, cut)}
+    finish(other, work / "tuned.log", left)
+    hashes = {out.name: coreset_hash(out) for out in (whole, again, cut, tuned)}
     return {
-        "sha256": hashes, "killed_at": step, "resumed": "resuming at step" in log.read_text(),
+        "sha256": hashes, "tuning_files": files, "killed_at": step,
+        "resumed": "resuming at step" in log.read_text(),
         "repeats_bit_for_bit": hashes["whole"] == hashes["again"],
         "resumes_bit_for_bit": hashes["whole"] == hashes["cut"],
+        "repeats_with_tuning": hashes["whole"] == hashes["tuned"],
     }  # fmt: skip
+
+
+def carry_tuning(source: Path, target: Path) -> int:
+    """Copy what autotuning chose from one cache folder into another; the number of files."""
+    files = [path for path in source.glob(f"compiled/*/{TUNING}/**/*") if path.is_file()]
+    for file in files:
+        place = target / file.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, place)
+    return len(files)
 
 
 def finish(process: subprocess.Popen, log: Path, left: Callable[[], float]) -> None:

@@ -239,6 +239,7 @@ def test_rehearsal_of_the_rates(tmp_path):
     report = rehearse(tmp_path, "--stages", "b,c,f", "--budget", "300")
     results = {name: entry["results"] for name, entry in report["stages"].items()}
     cells = results["b"]["cells"]
+    assert [cell["repeats"] for cell in cells] == [True, True, True, False]
     assert {(cell["features"], cell["fused"]) for cell in cells} == {
         ("float32", False), ("bfloat16", False), ("tf32", True),
     }  # fmt: skip
