@@ -38,7 +38,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 from gpu_stages.budget import LEAST, STAGES, Budget  # noqa: E402
 from gpu_stages.record import Call  # noqa: E402
-from gpu_stages.supervise import supervise  # noqa: E402
+from gpu_stages.supervise import grace_of, supervise  # noqa: E402
 
 MODULES = {
     "a": "correctness", "b": "rfad_step", "c": "exact_kernels",
@@ -46,6 +46,7 @@ MODULES = {
 }  # fmt: skip
 LEAST_BUDGET = 60.0
 PROBE = 60.0  # most seconds of the record card
+STARTUP = 2.0  # seconds until a stage's clock starts
 NEEDS_DATA = ("d", "e")
 
 
@@ -122,7 +123,8 @@ class Campaign:
         record = self.work / f"{module}_{stage}.json"
         options, work = self.options, self.work / f"work_{stage}" if stage == "a" else self.work
         work.mkdir(exist_ok=True)
-        call = Call(stage, record, options.out, work, options.data, limit, options.rehearse)
+        own = limit - grace_of(limit) - STARTUP  # by its own clock, before it is asked to end
+        call = Call(stage, record, options.out, work, options.data, own, options.rehearse)
         return [sys.executable, "-m", f"gpu_stages.{module}", *call.arguments()], record
 
     def card(self) -> None:

@@ -1,6 +1,7 @@
 """Distillers of the published settings, images to feed them, and clocks."""
 
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ TINY_RFAD = (
     "architecture.width=32", "architecture.depth=2", "kernel.networks=2", "batch.size=64",
     "batch.number=1",
 )  # fmt: skip
+COMPOSING = threading.Lock()  # Hydra's state is global to a process
 SAMPLE = "sample.npz"  # in the work folder: preprocessed CIFAR-10, written by prepare.py
 
 
@@ -32,7 +34,8 @@ def distiller(
     from distill_cli.kernels.random_features import micro_of_device
     from distill_cli.methods.base import Setting, make_distiller
 
-    config = parse(compose("config", overrides))
+    with COMPOSING:
+        config = parse(compose("config", overrides))
     module = importlib.import_module(f"distill_cli.arch.{config.architecture.name}")
     architecture = module.build(config.architecture)
     micro = config.batch.micro or micro_of_device(architecture, shape)

@@ -16,7 +16,7 @@ from typing import Any
 from gpu_stages.record import Call, Record, brief, parse
 
 IPC = {"d": 10, "e": 1}
-LAST = 18.0  # seconds before the limit at which the run is asked to end
+LAST = 10.0  # seconds before the end of its time at which the run is asked to end
 TINY = [
     "architecture.width=16", "kernel.networks=2", "batch.size=64", "batch.number=2",
     "validation.networks=2", "validation.per_class=10", "validation.every=4",

@@ -88,7 +88,7 @@ class Problem(NamedTuple):
 
 
 def method_of(cell: Cell, tiny: bool) -> Any:
-    """The distiller of a cell. Not in threads: composing configurations is global to a process."""
+    """The distiller of a cell."""
     overrides = [
         "method=rfad", "dataset=cifar10", f"ipc={cell.ipc}", f"batch.micro={cell.micro}",
         f"kernel.features={cell.features}", f"kernel.fused={str(cell.fused).lower()}",

@@ -13,7 +13,7 @@ from distill_cli.core.coreset_io import sha256
 
 TUNING = "xla_gpu_per_fusion_autotune_cache_dir"  # of JAX, in its folder of compiled programs
 DIGITS = [
-    "method=rfad", "dataset=digits", "ipc=1", "steps=60", "architecture.width=32",
+    "method=rfad", "dataset=digits", "ipc=1", "steps=40", "architecture.width=32",
     "kernel.networks=4", "batch.size=256", "batch.number=2", "batch.micro=128",
     "validation.every=4", "validation.networks=4", "checkpoint.seconds=0", "labels=learned",
     "evaluation=none",
@@ -66,14 +66,18 @@ def coreset_hash(out: Path) -> str:
 
 
 def same_bits(
-    work: Path, left: Callable[[], float], overrides: list[str] | None = None
+    work: Path,
+    left: Callable[[], float],
+    overrides: list[str] | None = None,
+    partly: Callable[[dict[str, object]], None] = lambda found: None,
 ) -> dict[str, object]:
     """Do runs repeat, and resume, bit for bit?
 
     Two runs with caches of their own (each compiles and tunes for itself). Then one with the first
     one's cache that is killed behind a checkpoint and goes on, and one that compiles for itself,
     but has the first one's tuning. Returns hashes, the step of the kill, files of tuning found and
-    {repeats_bit_for_bit, resumes_bit_for_bit, repeats_with_tuning}.
+    {repeats_bit_for_bit, resumes_bit_for_bit, repeats_with_tuning}; partly(found) is told the first
+    before the others are known.
     """
     overrides, caches = overrides or DIGITS, [work / f"cache{i}" for i in (1, 2, 3)]
     environments = [
@@ -89,6 +93,8 @@ def same_bits(
     ]
     for process, out in zip(started, (whole, again), strict=True):
         finish(process, work / f"{out.name}.log", left)
+    first, second = coreset_hash(whole), coreset_hash(again)
+    partly({"sha256": [first, second], "repeats_bit_for_bit": first == second})
     files = carry_tuning(caches[0], caches[2])
     other = start(tuned, overrides, work / "tuned.log", **environments[2])
     log = work / "cut.log"

@@ -31,7 +31,7 @@ def supervise(
     {status: done (exit code 0), failed, stopped (when asked to end) or killed; exit_code, seconds,
     limit[, said]}.
     """
-    begun, grace = time.monotonic(), min(grace, limit / 3)
+    begun, grace = time.monotonic(), grace_of(limit, grace)
     log = record.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -61,6 +61,11 @@ def supervise(
     if status != "done":
         found["said"] = log.read_text(errors="replace")[-TAIL:]
     return found | {"seconds": round(time.monotonic() - begun, 2)}
+
+
+def grace_of(limit: float, most: float = GRACE) -> float:
+    """Seconds before the limit at which a stage is asked to end."""
+    return min(most, limit / 3)
 
 
 def signalled(process: subprocess.Popen, number: int) -> bool:
