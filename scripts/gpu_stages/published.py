@@ -86,7 +86,8 @@ def main() -> int:
         while process.poll() is None and not asked and call.left() > LAST:
             time.sleep(1)
             keep()
-        process.send_signal(signal.SIGTERM)
+        if not asked:  # else it got the signal too, and a second one would interrupt its save
+            process.send_signal(signal.SIGTERM)
         process.wait(max(1.0, call.left() - 5))
     except Exception as error:
         record.put(ended=brief(error))
