@@ -38,7 +38,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 
 from gpu_stages.budget import LEAST, STAGES, Budget  # noqa: E402
 from gpu_stages.record import Call  # noqa: E402
-from gpu_stages.supervise import grace_of, supervise  # noqa: E402
+from gpu_stages.supervise import supervise  # noqa: E402
 
 MODULES = {
     "a": "correctness", "b": "rfad_step", "c": "exact_kernels",
@@ -123,7 +123,9 @@ class Campaign:
         record = self.work / f"{module}_{stage}.json"
         options, work = self.options, self.work / f"work_{stage}" if stage == "a" else self.work
         work.mkdir(exist_ok=True)
-        own = limit - grace_of(limit) - STARTUP  # by its own clock, before it is asked to end
+        own = (
+            limit - self.budget.grace(stage, limit) - STARTUP
+        )  # by its own clock, before it is asked to end
         call = Call(stage, record, options.out, work, options.data, own, options.rehearse)
         return [sys.executable, "-m", f"gpu_stages.{module}", *call.arguments()], record
 
@@ -131,7 +133,7 @@ class Campaign:
         """The record card; WrongInput where there is no accelerator."""
         command, record = self.call("card", "card", PROBE)
         card: dict[str, Any] = {}
-        done = supervise(command, PROBE, record, self.environment, card.update)
+        done = supervise(command, PROBE, record, self.environment, card.update, 2.0)
         if done["exit_code"] == 2:
             raise WrongInput(
                 "no accelerator: jax sees the CPU only; install distill-cli[cuda12] or [cuda13], or"
@@ -164,7 +166,8 @@ class Campaign:
             entry["results"] = found
             self.flush()
 
-        entry |= supervise(command, limit, record, self.environment, merged)
+        grace = self.budget.grace(name, limit)
+        entry |= supervise(command, limit, record, self.environment, merged, grace)
         self.flush()
         print(f"stage {name}: {entry['status']}, {entry['seconds']:.0f} s", flush=True)
         return entry["status"] == "done"

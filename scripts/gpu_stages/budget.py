@@ -13,9 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 STAGES = ("a", "b", "c", "d", "e", "f")
-SHARES = {"a": 0.22, "b": 0.20, "c": 0.10, "e": 0.09, "f": 0.06}
+SHARES = {"a": 0.20, "b": 0.20, "c": 0.13, "e": 0.09, "f": 0.07}
 RESERVED = ("e", "f")  # behind stage d, which takes all that is left
 CLOSING = 6.0  # seconds
+GRACE = {"d": 12.0, "e": 12.0}  # seconds to end well, within the limit; others have LITTLE_GRACE
+LITTLE_GRACE = 2.0
 LEAST = 5.0  # a stage with less is not started
 
 
@@ -41,6 +43,11 @@ class Budget:
     def reserve(self, later: Sequence[str]) -> float:
         """Seconds kept for the stages still to come that have a fixed share."""
         return sum(SHARES[stage] * self.seconds for stage in later if stage in RESERVED)
+
+    @staticmethod
+    def grace(stage: str, limit: float) -> float:
+        """Seconds before its limit at which a stage is asked to end."""
+        return min(GRACE.get(stage, LITTLE_GRACE), limit / 3)
 
     def limit(self, stage: str, later: Sequence[str]) -> float:
         """Seconds that `stage` may take; later: the chosen stages behind it."""

@@ -11,7 +11,6 @@ from typing import Any
 
 from distill_cli.core.files import read_json
 
-GRACE = 12.0  # seconds from SIGTERM to SIGKILL, within the limit
 TAIL = 1500  # characters kept of what a stage that fails says
 POLL = 0.25
 
@@ -22,7 +21,7 @@ def supervise(
     record: Path,
     environment: dict[str, str],
     merged: Callable[[dict[str, Any]], None],
-    grace: float = GRACE,
+    grace: float,
 ) -> dict[str, Any]:
     """Run a command for at most `limit` seconds.
 
@@ -31,7 +30,7 @@ def supervise(
     {status: done (exit code 0), failed, stopped (when asked to end) or killed; exit_code, seconds,
     limit[, said]}.
     """
-    begun, grace = time.monotonic(), grace_of(limit, grace)
+    begun = time.monotonic()
     log = record.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -61,11 +60,6 @@ def supervise(
     if status != "done":
         found["said"] = log.read_text(errors="replace")[-TAIL:]
     return found | {"seconds": round(time.monotonic() - begun, 2)}
-
-
-def grace_of(limit: float, most: float = GRACE) -> float:
-    """Seconds before the limit at which a stage is asked to end."""
-    return min(most, limit / 3)
 
 
 def signalled(process: subprocess.Popen, number: int) -> bool:
