@@ -236,7 +236,7 @@ def rehearse(out: Path, *arguments: str) -> dict:
 @pytest.mark.process
 def test_rehearsal_of_the_rates(tmp_path):
     """Stages b, c and f through the real command; figures that follow from one another."""
-    report = rehearse(tmp_path, "--stages", "b,c,f", "--budget", "300")
+    report = rehearse(tmp_path, "--stages", "b,c,f", "--budget", "600")
     results = {name: entry["results"] for name, entry in report["stages"].items()}
     cells = results["b"]["cells"]
     assert [cell["repeats"] for cell in cells] == [True, True, True, False]
