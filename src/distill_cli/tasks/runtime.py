@@ -30,8 +30,9 @@ def configure_jax(kernel: str = "", wanted: str = "auto") -> None:
     """
     import jax
 
-    from distill_cli.core import devices
+    from distill_cli.core import determinism, devices
 
+    determinism.prefer_deterministic()
     jax.config.update("jax_enable_x64", True)
     if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         folder = cache_dir() / "compiled" / processor()

@@ -1,0 +1,1 @@
+"""The stages of scripts/gpu_check.py, one module each, run as `python -m gpu_stages.<module>`."""
