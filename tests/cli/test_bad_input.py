@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from distill_cli.cli.errors import exit_codes, job_errors
+
 CASES = {
     "ipc zero": (["ipc=0"], "ipc=0: must be at least 1"),
     "ipc text": (["ipc=many"], "ipc=many: wrong type; must be int"),
@@ -114,3 +116,23 @@ def test_evaluate(command, tmp_path, arguments, message):
     assert done.code == 2
     assert message in done.err
     assert len(done.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("inside", [job_errors, exit_codes])
+def test_memory_of_a_device_that_does_not_suffice_is_one_line(inside, capsys):
+    """What JAX says where another program holds a GPU's memory, and where a step needs more."""
+    for text in (
+        "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 5.23GiB.",
+        "INTERNAL: cuInit failed: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
+    ):
+        with pytest.raises(SystemExit) as left, inside("config" if inside is exit_codes else False):
+            raise RuntimeError(text)
+        assert left.value.code == 1
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("error: the device's memory is taken or too small")
+        assert ("5.23GiB wanted" in line) == ("5.23" in text)
+    with (
+        pytest.raises(RuntimeError, match="a bug"),
+        inside("config" if inside is exit_codes else False),
+    ):
+        raise RuntimeError("a bug")

@@ -115,7 +115,8 @@ def several_processes(config_name: str) -> Iterator[None]:
             f"or set {SWITCH}=off"
         )
     try:
-        yield
+        with device_memory():
+            yield
     except ValueError as error:
         if of_configuration(error):
             raise UserError(" ".join(str(error).split())) from error
@@ -140,6 +141,25 @@ def of_configuration(error: BaseException) -> bool:
 MENDABLE = (UserError, RunStopped, StorageError, OSError)
 
 
+@contextlib.contextmanager
+def device_memory() -> Iterator[None]:
+    """One line where an accelerator's memory does not suffice, or another program holds it."""
+    try:
+        yield
+    except RuntimeError as error:  # JAX's own errors are such
+        text = " ".join(str(error).split())
+        if not re.search("RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY", text):
+            raise
+        wanted = re.search(r"allocat\w+ ([\d.]+ ?[KMGT]?i?B|\d+ bytes)", text)
+        size = f" ({wanted.group(1)} wanted)" if wanted else ""
+        raise RunStopped(
+            f"the device's memory is taken or too small{size}; end other programs on it "
+            "(nvidia-smi lists them), choose another one with CUDA_VISIBLE_DEVICES, or lower "
+            "batch.micro",
+            1,
+        ) from error
+
+
 def message_and_code(error: BaseException, config_name: str = "config") -> tuple[str, int] | None:
     """What to print and the exit code; None for an error that deserves its traceback."""
     if isinstance(error, RunStopped):
@@ -160,7 +180,8 @@ def job_errors(sweep: bool) -> Iterator[None]:
     Leaving here, inside Hydra's job, keeps Hydra from adding its own lines.
     """
     try:
-        yield
+        with device_memory():
+            yield
     except MENDABLE as error:
         found = message_and_code(error)
         if found is None:
