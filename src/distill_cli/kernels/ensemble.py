@@ -20,7 +20,7 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from distill_cli.kernels.random_features import RandomFeatureKernel, in_micro_batches
-from distill_cli.kernels.shares import ALONE, NETWORK, Shares, ordered_sum
+from distill_cli.kernels.shares import ALONE, NETWORK, Shares, each, ordered_sum
 
 Features = Float[Array, "network n d"]
 
@@ -42,7 +42,8 @@ class Ensemble:
         leave those out."""
         size = -(-self.kernel.networks // self.shares.size(NETWORK))
         first = 0 if self.axis is None else lax.axis_index(self.axis) * size
-        return self.kernel.sample_some(key, first + jnp.arange(size))
+        loop = partial(each, axis=self.axis)
+        return self.kernel.sample_some(key, first + jnp.arange(size), loop)
 
     def features(self, params: Any, x: Float[Array, "n h w c"], micro: int | None) -> Features:
         """h of this device's networks. Differentiable in x, whose gradient is summed over all
@@ -57,11 +58,11 @@ class Ensemble:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _features(kernel: Any, axis: Any, micro: Any, params: Any, x: Any) -> Array:
-    return kernel.by_network(params, x, micro)
+    return kernel.by_network(params, x, micro, partial(each, axis=axis))
 
 
 def _features_forward(kernel: Any, axis: Any, micro: Any, params: Any, x: Any) -> Any:
-    return kernel.by_network(params, x, micro), (params, x)
+    return _features(kernel, axis, micro, params, x), (params, x)
 
 
 def _features_backward(kernel: Any, axis: Any, micro: Any, saved: Any, d_h: Array) -> Any:
@@ -98,8 +99,8 @@ def _gram_forward(kernel: Any, axis: Any, h1: Features, h2: Features) -> Any:
 def _gram_backward(kernel: Any, axis: Any, saved: Any, d_k: Array) -> Any:
     h1, h2 = saved
     d_k = d_k * kernel.scale
-    d_h1 = lax.map(lambda h: jnp.matmul(d_k, h, precision="highest"), h2)
-    d_h2 = lax.map(lambda h: jnp.matmul(d_k.T, h, precision="highest"), h1)
+    d_h1 = each(lambda h: jnp.matmul(d_k, h, precision="highest"), h2, axis)
+    d_h2 = each(lambda h: jnp.matmul(d_k.T, h, precision="highest"), h1, axis)
     return d_h1, d_h2
 
 

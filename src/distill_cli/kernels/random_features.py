@@ -160,11 +160,12 @@ class RandomFeatureKernel:
         """Parameters of N networks, stacked along a leading axis."""
         return self.sample_some(key, jnp.arange(self.networks))
 
-    def sample_some(self, key: PRNGKeyArray, indices: Int[Array, " m"]) -> Any:
-        """Parameters of the networks of these numbers; each depends on (key, number) alone."""
+    def sample_some(self, key: PRNGKeyArray, indices: Int[Array, " m"], loop: Any = lax.map) -> Any:
+        """Parameters of the networks of these numbers; each depends on (key, number) alone. loop:
+        how they are gone through."""
         draw = partial(sample_network, self.architecture, image_shape=self.image_shape)
         keys = jax.vmap(partial(jax.random.fold_in, key))(indices.astype(jnp.uint32))
-        return lax.map(lambda k: draw(key=k), keys)
+        return loop(lambda k: draw(key=k), keys)
 
     def network(
         self, params: Params, x: Float[Array, "n h w c"], patches: Array | None = None
@@ -173,21 +174,22 @@ class RandomFeatureKernel:
         return network_features(self.architecture, params, x, self.arithmetic, patches)
 
     def by_network(
-        self, params: Any, x: Float[Array, "n h w c"], micro: int | None = None
+        self, params: Any, x: Float[Array, "n h w c"], micro: int | None = None, loop: Any = lax.map
     ) -> Float[Array, "network n d"]:
         """h_m(x) of the given networks. Differentiable unless fused; activations are recomputed
-        in the backward pass. micro: images at a time (None: all at once), any number."""
+        in the backward pass. micro: images at a time (None: all at once), any number.
+        loop: how networks are gone through."""
         if self.fused and fused_block.applies(self.architecture):
             dtype = jnp.bfloat16 if self.arithmetic == "bfloat16" else x.dtype
 
             def block(x: Array) -> Array:  # all networks read the same patches
                 patches = fused_block.cut_patches(x, dtype)
-                rows = lax.map(lambda weights: self.network(weights, x, patches), params)
+                rows = loop(lambda weights: self.network(weights, x, patches), params)
                 return jnp.moveaxis(rows, 0, 1)
 
             return jnp.moveaxis(in_micro_batches(block, micro, x), 1, 0)
         one = jax.checkpoint(self.network)
-        return lax.map(lambda weights: in_micro_batches(partial(one, weights), micro, x), params)
+        return loop(lambda weights: in_micro_batches(partial(one, weights), micro, x), params)
 
     def features(
         self, params: Any, x: Float[Array, "n h w c"], micro: int | None = None

@@ -115,11 +115,30 @@ def ordered_sum(
 
         total, stacked = lax.scan(both, zeros(arrays), operands)
     else:
-        terms = lax.map(apart, operands)
+        terms = each(apart, operands, axis)
         gathered = jax.tree.map(lambda x: lax.all_gather(x, axis, tiled=True)[:count], terms)
         total, stacked = lax.scan(add, zeros(arrays), gathered[0])[0], gathered[1]
     sums = iter(total), iter(lax.scan(add, zeros(numbers), stacked, count)[0])
     return structure.unflatten([next(sums[0] if shape.ndim else sums[1]) for shape in shapes])
+
+
+def each(function: Callable[[Any], Any], operands: Any, axis: str | None = None) -> Any:
+    """lax.map that stays a loop where a device has one operand only: a loop of one pass is unrolled
+    into its surroundings, where a CPU's compiler fuses and rounds otherwise than in a loop."""
+    if axis is None or jax.tree.leaves(operands)[0].shape[0] > 1 or jax.default_backend() != "cpu":
+        return lax.map(function, operands)
+    passes = jnp.minimum(lax.axis_index(axis) + 1, 1)  # 1, which the compiler does not know
+    first = jax.tree.map(lambda x: x[0], operands)
+    empty = jax.tree.map(
+        lambda s: jnp.zeros((1, *s.shape), s.dtype), jax.eval_shape(function, first)
+    )
+
+    def body(i: Array, found: Any) -> Any:
+        operand = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), operands)
+        value = function(operand)
+        return jax.tree.map(lambda x, y: lax.dynamic_update_index_in_dim(x, y, i, 0), found, value)
+
+    return lax.fori_loop(0, passes, body, empty)
 
 
 def own_part(tree: Any, axis: str | None, parts: int) -> Any:
