@@ -50,6 +50,11 @@ def test_derivatives_of_the_solve_are_finite_differences(reg):
     assert found == pytest.approx(float(np.sum(slope * seen)), rel=1e-6)
 
 
+def test_an_infinite_or_indefinite_kernel_gives_nan():
+    for k_ss in (np.full((4, 4), np.inf), -np.eye(4), np.diag([1.0, np.inf, 1.0, 1.0])):
+        assert np.isnan(krr_solve(jnp.asarray(k_ss), jnp.ones((4, 2)), 5e-3)).all()
+
+
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_prediction_does_not_depend_on_the_kernels_scale(scale):
     k_ss, k_ts, y = kernel(6), rng.normal(size=(4, 6)), rng.normal(size=(6, 2))

@@ -154,16 +154,15 @@ def test_with_a_fresh_network_it_is_rfads_gradient():
     body = variables["params"]["body"]
 
     class Kernel(rfad.RandomFeatureKernel):
-        def sample(self, key):
+        scale = 1.0  # plain inner products of activations
+
+        def sample_some(self, key, indices, loop=None):
             drawn = [(body[f"Conv_{i}"]["kernel"], body[f"Conv_{i}"]["bias"]) for i in range(2)]
             return jax.tree.map(lambda a: a[None], drawn)
 
-        def gram(self, phi1, phi2):
-            return self.dim * phi1 @ phi2.T
-
-    kernel = Kernel(convnet(4, 2), SHAPE, 1)
+    kernel = Kernel(replace(convnet(4, 2), bias_variance=0.0), SHAPE, 1)
     config = rfad.Config(ridge=5e-3, transform=False)
-    other = rfad.RFAD(config, kernel, "mse", True, 3, 1, 0, config.ridge)
+    other = rfad.RFAD(config, kernel, "mse", True, 3, 1, config.ridge)
     params = {"images": start.images, "labels": start.labels}
     info, gradient = jax.jit(method.value_and_grad)(params, variables, batch)
     state, their_info = jax.jit(other.step)(other.init(KEY, start), batch, KEY)

@@ -182,6 +182,7 @@ def test_processes_are_lost_and_stopped_and_fewer_go_on_to_the_same_bits(worksho
             assert time.monotonic() - begun < 60
             assert codes == [1, 1, 1, -9]
             for text in errs[:3]:
+                assert len(lines(text)) == 1, text
                 (said,) = lines(text)
                 assert "was lost" in said and "goes on from the last checkpoint" in said
             continue

@@ -40,6 +40,8 @@ LOST = re.compile(
 _output: "Output | None" = None
 _over = threading.Event()  # this process is on its way out
 _unsaid = threading.Event()  # it is, and nobody has said why yet
+_line = threading.Lock()  # taken by whoever says it; several threads may notice at once
+_exit_code = 1  # what this process ends with, also where the abort overtakes it
 _watcher: threading.Thread | None = None
 _phase = "start"
 _keep: list[object] = []  # the C callback must outlive everything
@@ -104,10 +106,10 @@ def watch_output(here: Place) -> None:
         if ABORTED not in text and not output.abort_seen:
             os.write(output.terminal, text.encode())
             return  # abort() goes on to its default
-        if not _over.is_set() or _unsaid.is_set():
+        if (not _over.is_set() or _unsaid.is_set()) and _line.acquire(blocking=False):
             _over.set()
             output.say(lost_line(here) if _phase == "run" else start_line(here))
-        os._exit(1)
+        os._exit(_exit_code)
 
     handler = callback(aborted)
     _keep.append(handler)
@@ -186,6 +188,8 @@ def watch_others(here: Place) -> None:
 
 def exit_with(here: Place, code: int) -> NoReturn:
     """Leave at once, having said that this process knows; process 0 waits for the others."""
+    global _exit_code
+    _exit_code = code
     with contextlib.suppress(Exception):
         service().key_value_set(f"{END}/known/{here.index}", "")
         end = time.monotonic() + SETTLE_SECONDS
@@ -219,7 +223,7 @@ def end_all(here: Place, line: str, code: int) -> NoReturn:
     if mine:
         _unsaid.set()
     _over.set()
-    if mine and claim(here, code):
+    if mine and claim(here, code) and _line.acquire(blocking=False):
         prefix = "" if here.index == 0 else f"{here.name}: "
         label, _, text = line.partition(": ")
         print(f"{label}: {prefix}{text}", file=sys.stderr, flush=True)
@@ -236,7 +240,7 @@ def failed(here: Place, error: BaseException) -> NoReturn:
     if LOST.search(str(error)):
         # A process that ends on purpose has said so before its connections broke.
         time.sleep(2)
-        if not _over.is_set():
+        if not _over.is_set() and _line.acquire(blocking=False):
             _over.set()
             if _output is not None:
                 _output.say(lost_line(here))

@@ -28,8 +28,8 @@ def krr_solve(
 
     Differentiated as the solution of A alpha = y, with one more solve by the same factor:
     dy = A^-1 dalpha, dA = -dy alpha^T; not through the factorisation, whose derivative is a
-    sequence of small triangular products. A kernel that is not positive definite at this ridge
-    gives NaN, which the loop reports.
+    sequence of small triangular products. A kernel that is infinite, or not positive definite at
+    this ridge, gives NaN, which the loop reports.
     """
     a = ridge(k_ss, reg)
     factor = jax.scipy.linalg.cho_factor(jax.lax.stop_gradient(a), lower=True)
@@ -38,7 +38,9 @@ def krr_solve(
         return jnp.matmul(a, x, precision="highest")
 
     def solve(_: object, y: Array) -> Array:
-        return jax.scipy.linalg.cho_solve(factor, y)
+        # LAPACK factorises infinity without complaint, and then divides by it.
+        finite = jnp.isfinite(jnp.trace(a))
+        return jnp.where(finite, jax.scipy.linalg.cho_solve(factor, y), jnp.nan)
 
     y_s = y_s.astype(jnp.float64)
     return jax.lax.custom_linear_solve(multiply, y_s, solve, symmetric=True)
