@@ -219,7 +219,8 @@ def claim(here: Place, code: int) -> bool:
 
 def end_all(here: Place, line: str, code: int) -> NoReturn:
     """End every process with an exit code; the line is printed once among them."""
-    mine = not _over.is_set()
+    global _exit_code
+    mine, _exit_code = not _over.is_set(), code
     if mine:
         _unsaid.set()
     _over.set()
