@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from distill_cli.arch.layers import conv_vec, convnet, fully_connected
+from distill_cli.errors import UserError
 from distill_cli.kernels import fused_block
-from distill_cli.kernels.random_features import RandomFeatureKernel
+from distill_cli.kernels.random_features import RandomFeatureKernel, arithmetic_of, fused_of
 
 RNG = np.random.default_rng(0)
 
@@ -64,9 +65,16 @@ def test_where_it_applies():
     np.testing.assert_array_equal(kernel.by_network(params, x), expected)
 
 
-def test_auto_is_off_without_a_gpu():
+def test_what_a_cpu_takes_for_auto():
     if jax.default_backend() == "cpu":
         assert not fused_block.works()
+        assert not fused_of("auto", convnet(16, 1))
+        assert arithmetic_of("auto") == arithmetic_of("tf32") == "float32"
+    assert fused_of(True, convnet(16, 1))
+    assert not fused_of(False, convnet(16, 1))
+    assert arithmetic_of("bfloat16") == "bfloat16"
+    with pytest.raises(UserError, match="kernel.fused=true: the network must start"):
+        fused_of(True, convnet(8, 1))
 
 
 @pytest.mark.gpu

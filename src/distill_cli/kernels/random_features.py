@@ -34,6 +34,7 @@ from distill_cli.arch.layers import (
     widest_activation,
 )
 from distill_cli.config import at_least
+from distill_cli.errors import UserError
 from distill_cli.kernels import fused_block
 
 Params = Sequence[tuple[Array, Array]]
@@ -233,17 +234,24 @@ def micro_pieces(n: int, micro: int) -> tuple[int, int]:
 
 
 def arithmetic_of(wanted: str) -> str:
-    """Config.features with auto resolved: float32 on a CPU, where nothing else is faster, and tf32
-    on an accelerator. docs/decisions.md has the gradients' cosines."""
-    if wanted == "auto":
-        return "float32" if jax.default_backend() == "cpu" else "tf32"
-    return wanted
+    """Config.features as this device computes: auto is float32 on a CPU and tf32 on an accelerator
+    (docs/gpu.md has the gradients' cosines); tf32 is float32 on a CPU, which has no other."""
+    if jax.default_backend() == "cpu":
+        return "float32" if wanted in ("auto", "tf32") else wanted
+    return "tf32" if wanted == "auto" else wanted
 
 
-def fused_of(wanted: bool | str) -> bool:
-    """Config.fused with auto resolved: on a GPU on which a trial of the kernel gives what XLA's
-    path gives."""
-    return fused_block.works() if wanted == "auto" else bool(wanted)
+def fused_of(wanted: bool | str, architecture: Architecture) -> bool:
+    """Config.fused with auto resolved: where the architecture starts with such a block, on a GPU on
+    which a trial of the kernel gives what XLA's path gives. UserError for true where it does not
+    start with one."""
+    fits = fused_block.applies(architecture)
+    if wanted is True and not fits:
+        raise UserError(
+            "kernel.fused=true: the network must start with one [convolution, ReLU, pooling], its "
+            "architecture.width 16, 32 or a multiple of 64; give auto or false"
+        )
+    return fits and (fused_block.works() if wanted == "auto" else bool(wanted))
 
 
 def cache_sized_micro(architecture: Architecture, image_shape: tuple[int, int, int]) -> int:

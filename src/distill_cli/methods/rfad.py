@@ -15,6 +15,7 @@ Where the paper and the program differ the program is followed (no read-out samp
 the matrix M). docs/decisions.md lists what was corrected.
 """
 
+import importlib
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -204,7 +205,8 @@ def make(setting: Setting) -> RFAD:
     check_corruption(setting)
     kernel = RandomFeatureKernel(
         setting.architecture, setting.image_shape, config.kernel.networks,
-        arithmetic_of(config.kernel.features), fused_of(config.kernel.fused),
+        arithmetic_of(config.kernel.features),
+        fused_of(config.kernel.fused, setting.architecture),
     )  # fmt: skip
     batch = config.batch.size * config.batch.number
     pieces = -(-batch // setting.micro)
@@ -217,7 +219,9 @@ def make(setting: Setting) -> RFAD:
 
 def arithmetic(config: Any) -> dict[str, Any]:
     """In what the parts of a step are computed; features and fused depend on the device."""
+    module = importlib.import_module(f"distill_cli.arch.{config.architecture.name}")
     return {
-        "features": arithmetic_of(config.kernel.features), "fused": fused_of(config.kernel.fused),
+        "features": arithmetic_of(config.kernel.features),
+        "fused": fused_of(config.kernel.fused, module.build(config.architecture)),
         "kernel_matrix": "float32", "pixel_matrix": "float32", "solve": "float64",
     }  # fmt: skip

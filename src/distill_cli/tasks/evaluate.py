@@ -71,7 +71,7 @@ def run(target: Target, folder: Path, command: str) -> dict[str, Any]:
     `folder`/evaluation.json holds the same, and behind these rows those that earlier commands
     measured on this very coreset under other protocols or settings.
     """
-    configure_jax()
+    configure_jax(wanted=target.config.devices)
     config, watch = target.config, Stopwatch()
     job = Job(config, "", folder, command)
     with locked(folder), log_file(folder / "distill.log"), stop_requests() as stop:
