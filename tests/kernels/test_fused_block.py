@@ -73,7 +73,7 @@ def test_what_a_cpu_takes_for_auto():
     assert fused_of(True, convnet(16, 1))
     assert not fused_of(False, convnet(16, 1))
     assert arithmetic_of("bfloat16") == "bfloat16"
-    with pytest.raises(UserError, match="kernel.fused=true: the network must start"):
+    with pytest.raises(UserError, match="fused=true: the network must start"):
         fused_of(True, convnet(8, 1))
 
 
