@@ -218,11 +218,8 @@ def in_micro_batches(
     if pieces == 1:
         return function(*rows)
 
-    def cut(x: Array) -> Array:
-        padding = ((0, pieces * micro - n),) + ((0, 0),) * (x.ndim - 1)
-        return jnp.pad(x, padding).reshape(pieces, micro, *x.shape[1:])
-
-    found = lax.map(lambda part: function(*part), tuple(map(cut, rows)))
+    parts = tuple(cut(x, pieces, micro) for x in rows)
+    found = lax.map(lambda part: function(*part), parts)
     return found.reshape(pieces * micro, *found.shape[2:])[:n]
 
 
@@ -231,6 +228,12 @@ def micro_pieces(n: int, micro: int) -> tuple[int, int]:
     equal size, so that little is computed for nothing."""
     pieces = -(-n // max(1, min(micro, n)))
     return pieces, -(-n // pieces)
+
+
+def cut(x: Float[Array, "n ..."], pieces: int, micro: int) -> Float[Array, "pieces micro ..."]:
+    """The rows in pieces, filled up with zeros at the end."""
+    padding = ((0, pieces * micro - x.shape[0]),) + ((0, 0),) * (x.ndim - 1)
+    return jnp.pad(x, padding).reshape(pieces, micro, *x.shape[1:])
 
 
 def arithmetic_of(wanted: str) -> str:

@@ -23,7 +23,7 @@ from distill_cli.core.linalg import Reg, krr_predict, krr_solve
 from distill_cli.core.losses import Loss, accuracy
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.kernels.ensemble import Ensemble
-from distill_cli.kernels.random_features import RandomFeatureKernel, micro_pieces
+from distill_cli.kernels.random_features import RandomFeatureKernel, cut, micro_pieces
 from distill_cli.kernels.shares import (
     ALONE,
     BATCH,
@@ -109,14 +109,8 @@ def symmetric(gram: Gram) -> Gram:
 def split_micro(batch: Batch, micro: int) -> Batch:
     """Reshape a batch to (pieces, at most micro, ...); rows missing in the last piece have weight
     0."""
-    n = batch.labels.shape[0]
-    pieces, micro = micro_pieces(n, micro)
-
-    def cut(x: Array) -> Array:
-        padding = ((0, pieces * micro - n),) + ((0, 0),) * (x.ndim - 1)
-        return jnp.pad(x, padding).reshape(pieces, micro, *x.shape[1:])
-
-    return Batch(*map(cut, batch))
+    pieces, micro = micro_pieces(batch.labels.shape[0], micro)
+    return Batch(*(cut(x, pieces, micro) for x in batch))
 
 
 def feature_validator(

@@ -31,7 +31,12 @@ from distill_cli.core.losses import LOSSES
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
 from distill_cli.kernels.ensemble import Ensemble
-from distill_cli.kernels.random_features import RandomFeatureKernel, arithmetic_of, fused_of
+from distill_cli.kernels.random_features import (
+    RandomFeatureKernel,
+    arithmetic_of,
+    fused_of,
+    micro_pieces,
+)
 from distill_cli.kernels.shares import ALONE, Shares, arrange
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.corruption import Frozen, check_corruption, freeze, put_back
@@ -209,8 +214,8 @@ def make(setting: Setting) -> RFAD:
         fused_of(config.kernel.fused, setting.architecture),
     )  # fmt: skip
     batch = config.batch.size * config.batch.number
-    pieces = -(-batch // setting.micro)
-    shares = arrange(kernel.networks, pieces, setting.micro, config.ipc * classes)
+    pieces, micro = micro_pieces(batch, setting.micro)
+    shares = arrange(kernel.networks, pieces, micro, config.ipc * classes)
     return RFAD(
         config.method, kernel, config.loss, config.labels == "learned", setting.micro,
         config.validation.networks, setting.reg, shares,
