@@ -132,6 +132,7 @@ def catalogue() -> dict[str, Program]:
     """All programs by name. A variant is a line: a name, the overrides, the sizes."""
     rfad = ("method=rfad", "dataset=cifar10")
     large = ("method=rfad", "dataset=tiny_imagenet10", "ipc=10")
+    frepo = ("method=frepo", "dataset=cifar10", "ipc=10")
     kip = ("method=kip", "dataset=cifar10", "ipc=10")
     programs = [
         *(distillation(f"rfad_cifar10_ipc{n}", *rfad, f"ipc={n}", many=True) for n in (1, 10, 50)),
@@ -153,9 +154,10 @@ def catalogue() -> dict[str, Program]:
             "rfad_imagenet64_ipc10", *large, "method.transform=false", sizes=IMAGENET64, many=True
         ),
         Program("rfad_validation", of(validation, *rfad, "ipc=10", images=5_000), (1, 8)),
-        distillation("frepo_cifar10_ipc10", "method=frepo", "dataset=cifar10", "ipc=10"),
-        distillation("dc_cifar10_ipc10", "method=dc", "dataset=cifar10", "ipc=10"),
-        distillation("dm_cifar10_ipc10", "method=dm", "dataset=cifar10", "ipc=10"),
+        distillation("frepo_cifar10_ipc10", *frepo, many=True),
+        distillation("frepo_cifar10_ipc10_networks8", *frepo, "method.networks=8", many=True),
+        distillation("dc_cifar10_ipc10", "method=dc", "dataset=cifar10", "ipc=10", many=True),
+        distillation("dm_cifar10_ipc10", "method=dm", "dataset=cifar10", "ipc=10", many=True),
         distillation("kip_cifar10_ipc10", *kip, many=True),
         distillation("kip_cifar10_ipc10_batch64", *kip, "batch.size=64", many=True),
         Program("finite_width1024", finite),

@@ -18,7 +18,11 @@ NOT_IN_DIGEST = (
     "logger", "tuning", "search",
 )  # fmt: skip
 DATASET_NOT_IN_DIGEST = ("data_dir", "cache", "download", "limit_test")
-BY_DEVICE = (("features", "auto"), ("fused", "auto"))  # of the kernel: chosen where it runs
+# Values that add nothing to what a run was before their keys existed, or are chosen where it runs.
+NOTHING = {
+    "kernel": (("features", "auto"), ("fused", "auto")),
+    "method": (("networks", 1),),
+}
 PLAIN_SAMPLER = {"name": "uniform", "balanced": False}
 
 
@@ -32,8 +36,9 @@ def digest(tree: dict[str, Any]) -> str:
     kept = {key: value for key, value in tree.items() if key not in NOT_IN_DIGEST}
     if kept.get("sampler") == PLAIN_SAMPLER:
         del kept["sampler"]
-    if isinstance(kept.get("kernel"), dict):
-        kept["kernel"] = {k: v for k, v in kept["kernel"].items() if (k, v) not in BY_DEVICE}
+    for group, values in NOTHING.items():
+        if isinstance(kept.get(group), dict):
+            kept[group] = {k: v for k, v in kept[group].items() if (k, v) not in values}
     if not kept.get("snapshots"):
         kept.pop("snapshots", None)
     if isinstance(prune := kept.get("prune"), dict) and prune.get("keep") == "none":

@@ -1,4 +1,4 @@
-"""A few RFAD steps on the first D of eight virtual devices: python devices_program.py OUT D N.
+"""Steps of a method on the first D of eight virtual devices: python devices_program.py OUT D CASE.
 
 Writes the state, the coreset and a validation score; run by test_shares.py in processes of their
 own, because a process has one number of devices.
@@ -18,13 +18,25 @@ from distill_cli.core.types import Batch, Coreset, one_hot_centred
 from distill_cli.methods.base import Setting, make_distiller
 
 SHAPE, CLASSES, BATCH, MICRO = (8, 8, 1), 5, 20, 4
+LEARNED, SMALL = ["labels=learned"], ["method.width=4", "method.depth=2"]
+FREPO = ["method=frepo", "method.pool=5", "method.online_updates=2", "method.flip=true", *SMALL]
+MATCHING = ["labels=fixed", "validation.every=10", *SMALL]
+CASES = {
+    "rfad of 4": [*LEARNED, "kernel.networks=4"],
+    "rfad of 1": [*LEARNED, "kernel.networks=1"],
+    "frepo of 1": [*LEARNED, *FREPO],
+    "frepo of 3": [*LEARNED, *FREPO, "method.networks=3"],
+    "dc": ["method=dc", *MATCHING, "method.outer=2", "method.inner=2"],
+    "dsa": ["method=dsa", *MATCHING, "method.outer=3", "method.inner=1"],
+    "dm": ["method=dm", *MATCHING],
+}
 
 
-def main(out: str, count: str, networks: str) -> None:
+def main(out: str, count: str, case: str) -> None:
     jax.config.update("jax_enable_x64", True)
     devices.choose(count)
-    options = ["labels=learned", f"kernel.networks={networks}", "validation.networks=6"]
-    config = parse(compose("config", [*options, f"batch.size={BATCH}", "batch.number=1"]))
+    sizes = [f"batch.size={BATCH}", f"batch.micro={MICRO}", "batch.number=1"]
+    config = parse(compose("config", [*CASES[case], *sizes, "validation.networks=6"]))
     method = make_distiller(Setting(config, convnet(8, 2), SHAPE, CLASSES, MICRO))
     rng = np.random.default_rng(0)
     labels = one_hot_centred(jnp.arange(CLASSES), CLASSES)
@@ -37,7 +49,7 @@ def main(out: str, count: str, networks: str) -> None:
     for number in range(3):
         state, info = step(state, batch, jax.random.key(number))
     score = method.validator(jax.random.key(9), targets, batch.labels)(method.coreset(state))
-    mesh = [method.shares.size(name) for name in ("batch", "network")]
+    mesh = [] if method.shares.mesh is None else list(method.shares.mesh.shape.values())
     found = {f"{i}": np.asarray(x) for i, x in enumerate(jax.tree.leaves((state, info, score)))}
     np.savez(out, mesh=mesh, **found)
 

@@ -14,16 +14,25 @@ from distill_cli.core import devices
 from distill_cli.kernels.shares import ALONE, BATCH, NETWORK, arrange, ordered_sum
 
 PROGRAM = Path(__file__).with_name("devices_program.py")
-# (devices, networks) -> (along the micro-batches, along the networks)
-MESHES = {(2, 4): (1, 2), (4, 4): (1, 4), (8, 4): (2, 4), (3, 4): (1, 3), (5, 1): (5, 1)}
+# Case of devices_program.py -> devices -> the mesh: (along the micro-batches, along the networks),
+# or (classes).
+MESHES = {
+    "rfad of 4": {2: (1, 2), 3: (1, 3), 4: (1, 4), 8: (2, 4)},
+    "rfad of 1": {5: (5, 1)},
+    "frepo of 1": {2: (2, 1), 5: (5, 1)},
+    "frepo of 3": {3: (1, 3), 8: (4, 2)},
+    "dc": {3: (3,)},
+    "dsa": {2: (2,), 8: (8,)},
+    "dm": {3: (3,), 5: (5,)},
+}
 
 
-def steps(folder: Path, count: int, networks: int) -> dict[str, np.ndarray]:
+def steps(folder: Path, count: int, case: str) -> dict[str, np.ndarray]:
     """What devices_program.py writes. The number of virtual devices is eight in any case: XLA's
     thread pool grows with it, and so changes the order in which a convolution adds."""
-    out = folder / f"{count}_{networks}.npz"
+    out = folder / f"{count}.npz"
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, str(PROGRAM), str(out), str(count), str(networks)]
+    command = [sys.executable, str(PROGRAM), str(out), str(count), case]
     done = subprocess.run(
         command, env=os.environ | flags, capture_output=True, text=True, timeout=400
     )
@@ -32,18 +41,17 @@ def steps(folder: Path, count: int, networks: int) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("networks", [4, 1])
-def test_steps_are_the_same_bit_for_bit_on_any_number_of_devices(tmp_path, networks):
-    alone = steps(tmp_path, 1, networks)
-    assert alone.pop("mesh").tolist() == [1, 1]
+@pytest.mark.parametrize("case", MESHES)
+def test_steps_are_the_same_bit_for_bit_on_any_number_of_devices(tmp_path, case):
+    alone = steps(tmp_path, 1, case)
+    assert alone.pop("mesh").size == 0
     moved = [name for name, x in alone.items() if x.size and np.abs(x).max() > 0]
     assert len(moved) > 5
-    for (count, of), mesh in MESHES.items():
-        if of == networks:
-            found = steps(tmp_path, count, networks)
-            assert tuple(found.pop("mesh")) == mesh
-            for name, value in alone.items():
-                np.testing.assert_array_equal(found[name], value, err_msg=f"{count}: {name}")
+    for count, mesh in MESHES[case].items():
+        found = steps(tmp_path, count, case)
+        assert tuple(found.pop("mesh")) == mesh
+        for name, value in alone.items():
+            np.testing.assert_array_equal(found[name], value, err_msg=f"{count}: {name}")
 
 
 def test_one_device_is_alone():

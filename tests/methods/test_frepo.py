@@ -6,6 +6,7 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from distill_cli.arch.layers import convnet
@@ -13,9 +14,11 @@ from distill_cli.cli.compose import compose
 from distill_cli.config import parse
 from distill_cli.core.types import Batch, Coreset, one_hot_centred
 from distill_cli.errors import UserError
+from distill_cli.kernels.shares import ALONE
 from distill_cli.methods import frepo, rfad
 from distill_cli.methods.base import Setting, make_distiller
-from distill_cli.methods.frepo_pool import OnlineNetworks
+from distill_cli.methods.frepo_loss import margin_term, with_margin
+from distill_cli.methods.frepo_pool import OnlineNetworks, Turn, take
 from distill_cli.nets import build
 
 SHAPE = (8, 8, 1)
@@ -41,9 +44,15 @@ def networks(network="frepo_conv", norm="batch", most=5, late=False, **options) 
     return OnlineNetworks(net, SHAPE, 1e-2, most, late)
 
 
-def distiller(learn=True, steps=100, micro=3, pool=None, **options) -> frepo.FRePo:
+def distiller(learn=True, steps=100, micro=3, online=None, **options) -> frepo.FRePo:
     config = frepo.Config(**{"pool": 3, "label_scale": False, **options})
-    return frepo.FRePo(config, pool or networks(), learn, steps, micro, 2, config.ridge)
+    return frepo.FRePo(config, online or networks(), learn, steps, micro, 2, config.ridge)
+
+
+def value_and_grad(method, params, variables, batch):
+    """Loss and gradient of a step with one network."""
+    found = method.regression(params, variables, batch)
+    return with_margin(params["labels"], *found) if method.config.margin else found
 
 
 @cache
@@ -73,7 +82,7 @@ def test_loss_written_out_in_numpy():
     ordered = np.sort(np.asarray(start.labels), 1)
     margin = np.minimum(ordered[:, -1] - ordered[:, -2], 1 / CLASSES).mean()
     params = {"images": start.images, "labels": start.labels}
-    info, _ = jax.jit(method.value_and_grad)(params, variables, batch)
+    info, _ = jax.jit(partial(value_and_grad, method))(params, variables, batch)
     expected = (np.asarray(batch.weights) * each).mean() - margin
     assert float(info["loss"]) == pytest.approx(expected, rel=1e-6)
     assert float(info["margin"]) == pytest.approx(margin, rel=1e-9)
@@ -85,7 +94,7 @@ def test_gradient_against_finite_differences_in_float64(margin):
     method, variables = distiller(flip=True, margin=margin, ridge=1e-3), weights()
     # Small margins, so that the term is not constant.
     params = {"images": start.images, "labels": 0.2 * start.labels}
-    run = jax.jit(method.value_and_grad)
+    run = jax.jit(partial(value_and_grad, method))
     _, grads = run(params, variables, batch)
     rng = np.random.default_rng(1)
     for name, value in params.items():
@@ -107,7 +116,7 @@ def test_regression_on_the_coreset_itself_gives_its_labels():
     method = distiller(margin=False, ridge=1e-14)
     batch = Batch(start.images, hard, jnp.ones(6))
     params = {"images": start.images, "labels": exact}
-    run = jax.jit(method.value_and_grad)
+    run = jax.jit(partial(value_and_grad, method))
     info, _ = run(params, weights(), batch)
     assert float(info["loss"]) < 1e-12
     assert float(info["accuracy"]) == 1
@@ -124,7 +133,7 @@ def test_scale_of_the_features_does_not_matter():
     scaled = {**variables, "params": {**variables["params"], "body": {**body, "Conv_1": last}}}
     method = distiller(ridge=1e-2)
     params = {"images": start.images, "labels": start.labels}
-    run = jax.jit(method.value_and_grad)
+    run = jax.jit(partial(value_and_grad, method))
     one, other = run(params, variables, batch), run(params, scaled, batch)
     assert float(one[0]["loss"]) == pytest.approx(float(other[0]["loss"]), rel=1e-9)
     np.testing.assert_allclose(one[1]["images"], other[1]["images"], rtol=1e-6, atol=1e-10)
@@ -133,11 +142,11 @@ def test_scale_of_the_features_does_not_matter():
 def test_margin_term():
     """-1/C and flat where every label keeps its margin, as at the start; the mean gap below."""
     start = one_hot_centred(jnp.arange(20) % 10, 10)
-    value, slope = jax.value_and_grad(frepo.margin_term)(start)
+    value, slope = jax.value_and_grad(margin_term)(start)
     assert float(value) == pytest.approx(-0.1, abs=1e-7)
     np.testing.assert_array_equal(slope, 0)
     labels = jnp.array([[0.3, 0.1, 0.0], [0.0, 2.0, 0.9], [0.0, -1.0, 0.05]])
-    value, slope = jax.value_and_grad(frepo.margin_term)(labels)
+    value, slope = jax.value_and_grad(margin_term)(labels)
     assert float(value) == pytest.approx(-(0.2 + 1 / 3 + 0.05) / 3)
     expected = np.array([[-1, 1, 0], [0, 0, 0], [1, 0, -1]]) / 3
     np.testing.assert_allclose(slope, expected, atol=1e-12)
@@ -147,7 +156,7 @@ def test_with_a_fresh_network_it_is_rfads_gradient():
     """No online steps, no flip, no margin: RFAD with K = <Phi, Phi'>, times the classes, because
     RFAD's squared error is a mean over them."""
     pool = networks("convnet", "none", most=0)
-    method = distiller(pool=pool, margin=False, ridge=5e-3)
+    method = distiller(online=pool, margin=False, ridge=5e-3)
     start, batch = toy()
     assert bool(pool.worn(jnp.int32(0)))  # every member that was used is replaced
     variables = jax.jit(pool.fresh)(KEY).variables
@@ -164,7 +173,7 @@ def test_with_a_fresh_network_it_is_rfads_gradient():
     config = rfad.Config(ridge=5e-3, transform=False)
     other = rfad.RFAD(config, kernel, "mse", True, 3, 1, config.ridge)
     params = {"images": start.images, "labels": start.labels}
-    info, gradient = jax.jit(method.value_and_grad)(params, variables, batch)
+    info, gradient = jax.jit(partial(value_and_grad, method))(params, variables, batch)
     state, their_info = jax.jit(other.step)(other.init(KEY, start), batch, KEY)
     assert float(info["loss"]) == pytest.approx(CLASSES * float(their_info["loss"]), rel=1e-5)
     assert float(info["accuracy"]) == float(their_info["accuracy"])
@@ -208,26 +217,62 @@ def test_micro_batches_do_not_change_the_gradient():
     start, batch = toy(jnp.float64)
     variables = weights()
     params = {"images": start.images, "labels": start.labels}
-    _, whole = jax.jit(distiller(flip=True, micro=100).value_and_grad)(params, variables, batch)
-    _, parts = jax.jit(distiller(flip=True, micro=5).value_and_grad)(params, variables, batch)
+    whole, parts = (
+        jax.jit(distiller(flip=True, micro=micro).regression)(params, variables, batch)[1]
+        for micro in (100, 5)
+    )
     for name in params:
         np.testing.assert_allclose(whole[name], parts[name], rtol=1e-7, atol=1e-10)
 
 
 def test_validation_is_the_loss_on_networks_trained_on_the_coreset():
-    method = distiller(flip=True, ridge=1e-3, pool=networks(most=4))
+    method = distiller(flip=True, ridge=1e-3, online=networks(most=4))
     start, batch = toy()
     score = method.validator(KEY, batch.images, batch.labels)(start)
     even = batch._replace(weights=jnp.ones_like(batch.weights))
     losses, hits = [], []
     params = {"images": start.images, "labels": start.labels}
-    value = jax.jit(replace(method, config=replace(method.config, margin=False)).value_and_grad)
+    value = jax.jit(method.regression)
     for key in jax.random.split(KEY, 2):
         info, _ = value(params, train()(key, start), even)
         losses.append(float(info["loss"]))
         hits.append(float(info["accuracy"]))
     assert float(score["valid_loss"]) == pytest.approx(np.mean(losses), rel=1e-3)
     assert float(score["valid_accuracy"]) == pytest.approx(np.mean(hits), rel=1e-6)
+
+
+def test_a_step_of_several_networks_is_the_mean_of_theirs_on_parts_of_the_batch():
+    """Three of five networks, seven images: two parts of two, one image left out."""
+    method = distiller(networks=3, pool=5, flip=True, ridge=1e-3, online=networks(most=2))
+    start, batch = toy()
+    key = jax.random.key(3)
+    state = method.init(KEY, start)
+    new, info = jax.jit(method.step)(state, batch, key)
+    turn = Turn.draw(method.networks, key, 5, 3, ALONE)
+    assert len(set(turn.indices.tolist())) == 3
+    found, gradients = [], []
+    for number, index in enumerate(turn.indices):
+        part = Batch(*(x[: len(x) // 3 * 3][number::3] for x in batch))
+        variables = take(state.pool, index).variables
+        one, gradient = jax.jit(method.regression)(state.params, variables, part)
+        found.append(float(one["loss"]))
+        gradients.append(gradient)
+        # Each made an online step on the new coreset, or was replaced.
+        member = method.networks.maintain(
+            take(state.pool, index), method.coreset(new), turn.keys[number]
+        )
+        for mine, theirs in zip(
+            jax.tree.leaves(take(new.pool, index)), jax.tree.leaves(member), strict=True
+        ):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-5)
+    assert float(info["loss"]) == pytest.approx(np.mean(found) - float(info["margin"]), rel=1e-5)
+    for index in set(range(5)) - set(turn.indices.tolist()):
+        jax.tree.map(np.testing.assert_array_equal, take(new.pool, index), take(state.pool, index))
+    mean = jax.tree.map(lambda *parts: sum(parts) / 3, *gradients)
+    _, mean = with_margin(start.labels, one, mean)
+    updates, _ = method.optimiser.update(mean, state.optimiser, state.params)
+    for name, value in optax.apply_updates(state.params, updates).items():
+        np.testing.assert_allclose(new.params[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_the_released_setting_of_cifar10():
@@ -257,6 +302,12 @@ def test_the_released_setting_of_cifar10():
         (["method.norm=bath"], "norm=bath: unknown"),
         (["method.ridge=0"], "method.ridge=0"),
         (["method.pool=0"], "method.pool=0"),
+        (["method.networks=0"], "method.networks=0: must lie in [1, 10]"),
+        (["method.networks=11"], "method.networks=11: must lie in [1, 10]"),
+        (
+            ["method.networks=9", "batch.size=8"],
+            "method.networks=9: must be at most the batch's images, 8",
+        ),
     ],
 )
 def test_what_is_refused(options, words):

@@ -134,6 +134,21 @@ def tree(folder: Path) -> set[str]:
 
 
 @process
+@pytest.mark.parametrize(
+    "method", [("method=frepo", "method.networks=2", "method.pool=4"), ("method=dm",)]
+)
+def test_methods_that_share_networks_or_classes_give_the_bits_of_one_process(workshop, method):
+    words = [*method, "method.width=8", "steps=20", "architecture.width=8", "batch.size=64",
+             "batch.number=1", "ipc=1", "evaluation=[]", "validation.every=10",
+             "validation.networks=2"]  # fmt: skip
+    for count in (1, 2):
+        whole(workshop, count, f"out={method[0]}-{count}", *words)
+    one, two = (workshop / f"{method[0]}-{count}" for count in (1, 2))
+    assert coreset(one) == coreset(two)
+    assert numbers(one) == numbers(two)
+
+
+@process
 @pytest.mark.parametrize("count", [2, 4])
 def test_several_processes_give_the_files_and_bits_of_one(workshop, count):
     out = f"out{count}"

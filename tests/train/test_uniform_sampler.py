@@ -100,6 +100,22 @@ def test_the_default_sampler_and_no_pruning_leave_the_digest_as_it_was():
     assert digest(plain(compose("config", ["prune.ratio=0.1"]))) == digest(base)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "group", "key", "other"),
+    [
+        ([], "kernel", "features", "tf32"),
+        ([], "kernel", "fused", "false"),
+        (["method=frepo"], "method", "networks", "2"),
+    ],
+)
+def test_a_key_that_adds_nothing_leaves_the_digest_as_it_was(overrides, group, key, other):
+    base = plain(compose("config", overrides))
+    without = base | {group: {k: v for k, v in base[group].items() if k != key}}
+    assert key in base[group] and digest(base) == digest(without)
+    changed = plain(compose("config", [*overrides, f"{group}.{key}={other}"]))
+    assert digest(changed) != digest(base)
+
+
 def test_draw_and_the_unbalanced_sampler_are_one():
     data, key = train([9, 9]), jax.random.key(1)
     one = uniform.make(uniform.Config(), Run(5, 2)).draw((), data, None, key)

@@ -22,7 +22,7 @@ from jaxtyping import Array
 
 from distill_cli.core import devices
 
-NETWORK, BATCH = "network", "batch"
+NETWORK, BATCH, CLASS = "network", "batch", "class"
 WHOLE = P()  # the same on every device
 
 
@@ -54,6 +54,11 @@ class Shares:
 
 
 ALONE = Shares()
+
+
+def in_a_row(axis: str) -> Shares:
+    """All chosen devices along one axis."""
+    return ALONE if len(devices.chosen()) == 1 else Shares(devices.row(axis))
 
 
 def arrange(networks: int, pieces: int, micro: int, coreset: int) -> Shares:
@@ -115,11 +120,28 @@ def ordered_sum(
 
         total, stacked = lax.scan(both, zeros(arrays), operands)
     else:
-        terms = each(apart, operands, axis)
-        gathered = jax.tree.map(lambda x: lax.all_gather(x, axis, tiled=True)[:count], terms)
-        total, stacked = lax.scan(add, zeros(arrays), gathered[0])[0], gathered[1]
+        terms, stacked = each_gathered(apart, operands, count, axis)
+        total = lax.scan(add, zeros(arrays), terms)[0]
     sums = iter(total), iter(lax.scan(add, zeros(numbers), stacked, count)[0])
     return structure.unflatten([next(sums[0] if shape.ndim else sums[1]) for shape in shapes])
+
+
+def each_gathered(
+    function: Callable[[Any], Any], operands: Any, count: int, axis: str | None = None
+) -> Any:
+    """function(operands_i), i = 0 .. count - 1, stacked; shared out as in `ordered_sum`, and all of
+    them on every device."""
+    found = each(function, operands, axis)
+    if axis is None:
+        return found
+    return jax.tree.map(lambda x: lax.all_gather(x, axis, tiled=True)[:count], found)
+
+
+def map_shared(shares: Shares, name: str, function: Callable[[Any], Any], operands: Any) -> Any:
+    """[function(operands_0), function(operands_1), ...] stacked, shared out over the axis of that
+    name; all of them on every device. Inside `shares.spread`."""
+    axis, count = shares.axis(name), jax.tree.leaves(operands)[0].shape[0]
+    return each_gathered(function, own_part(operands, axis, shares.size(name)), count, axis)
 
 
 def each(function: Callable[[Any], Any], operands: Any, axis: str | None = None) -> Any:

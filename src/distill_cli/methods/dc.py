@@ -24,6 +24,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from distill_cli.augment import dsa as siamese
 from distill_cli.config import at_least
 from distill_cli.core.types import Batch, Coreset
+from distill_cli.kernels.shares import ALONE, CLASS, Shares, in_a_row
 from distill_cli.methods import matching
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.matching import Real, Variables
@@ -109,6 +110,7 @@ class DC:
     outer: int
     inner: int
     strategy: str
+    shares: Shares = ALONE
 
     @property
     def about(self) -> str:
@@ -152,14 +154,15 @@ class DC:
     def value_and_grad(
         self, images: Array, params: Variables, batch: Batch, key: Array
     ) -> tuple[Info, Array]:
-        """(loss and accuracy, gradient of the summed loss with respect to all images).
+        """(loss and accuracy, gradient of the summed loss with respect to all images); inside
+        `shares.spread`.
 
         loss is the mean over the classes of the batch.
         """
         classes = self.setting.classes
         most = matching.most_of_a_class(batch.labels.shape[0], classes)
 
-        def one_class(total: None, part: tuple[Array, Array]) -> tuple[None, Any]:
+        def one_class(part: tuple[Array, Array]) -> Any:
             label, synthetic = part
             real = matching.real_images(batch, label, most)
             augmented = partial(self.augmented, jax.random.fold_in(key, label))
@@ -170,15 +173,10 @@ class DC:
                 return self.class_loss(augmented(synthetic), params, target, label)
 
             value, slope = jax.value_and_grad(loss)(synthetic)
-            return total, (
-                real.present * value,
-                real.present * hits,
-                real.present * slope,
-                real.present,
-            )
+            present = real.present
+            return present * value, present * hits, present * slope, present
 
-        parts = jnp.arange(classes, dtype=jnp.int32), matching.by_class(images, classes)
-        _, (values, hits, slopes, present) = jax.lax.scan(one_class, None, parts)
+        values, hits, slopes, present = matching.each_class(self.shares, one_class, images, classes)
         count = jnp.maximum(jnp.sum(present), 1)
         info = {"loss": jnp.sum(values) / count, "accuracy": jnp.sum(hits) / count}
         return info, slopes.reshape(images.shape)
@@ -190,7 +188,8 @@ class DC:
             lambda: matching.fresh(self.net, net_key, self.setting.image_shape),
             lambda: state.params,
         )
-        info, gradient = self.value_and_grad(state.images, params, batch, match_key)
+        matched = self.shares.spread(self.value_and_grad)
+        info, gradient = matched(state.images, params, batch, match_key)
         velocity = self.config.momentum * state.velocity + gradient
         images = state.images - self.config.learning_rate * velocity
         place = state.place + 1
@@ -247,4 +246,5 @@ def make(setting: Setting) -> DC:
     inner = config.inner if config.inner is not None else inner
     strategy = matching.strategy_of(setting)
     config = replace(config, augmentation=strategy)
-    return DC(setting, config, matching.matching_net(setting), outer, inner, strategy)
+    net, shares = matching.matching_net(setting), in_a_row(CLASS)
+    return DC(setting, config, net, outer, inner, strategy, shares)

@@ -21,6 +21,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from distill_cli.augment import dsa as siamese
 from distill_cli.core.types import Batch, Coreset
+from distill_cli.kernels.shares import ALONE, CLASS, Shares, in_a_row
 from distill_cli.methods import matching
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.matching import Real, Variables
@@ -68,6 +69,7 @@ class DM:
     config: Config
     net: Net
     strategy: str
+    shares: Shares = ALONE
 
     @property
     def about(self) -> str:
@@ -97,7 +99,7 @@ class DM:
     def value_and_grad(
         self, images: Array, params: Variables, batch: Batch, key: Array
     ) -> tuple[Info, Array]:
-        """({loss, accuracy}, gradient of L with respect to all images).
+        """({loss, accuracy}, gradient of L with respect to all images); inside `shares.spread`.
 
         loss: L over the number of classes in the batch. accuracy: share of these classes whose
         real mean lies nearest to its own synthetic mean.
@@ -105,7 +107,7 @@ class DM:
         classes = self.setting.classes
         most = matching.most_of_a_class(batch.labels.shape[0], classes)
 
-        def one_class(total: None, part: tuple[Array, Array]) -> tuple[None, Any]:
+        def one_class(part: tuple[Array, Array]) -> Any:
             label, synthetic = part
             real = matching.real_images(batch, label, most)
             augmented = partial(
@@ -120,10 +122,11 @@ class DM:
 
             (value, mean), slope = jax.value_and_grad(loss, has_aux=True)(synthetic)
             present = real.present
-            return total, (present * value, present * slope, present, target, mean)
+            return present * value, present * slope, present, target, mean
 
-        parts = jnp.arange(classes, dtype=jnp.int32), matching.by_class(images, classes)
-        _, (values, slopes, present, real, synthetic) = jax.lax.scan(one_class, None, parts)
+        values, slopes, present, real, synthetic = matching.each_class(
+            self.shares, one_class, images, classes
+        )
         count = jnp.maximum(jnp.sum(present), 1)
         # |r - s|^2 without |r|^2, which is the same for all s.
         distances = jnp.sum(synthetic**2, 1)[None] - 2 * real @ synthetic.T
@@ -134,7 +137,8 @@ class DM:
     def step(self, state: State, batch: Batch, key: PRNGKeyArray) -> tuple[State, Info]:
         net_key, match_key = jax.random.split(key)
         params = matching.fresh(self.net, net_key, self.setting.image_shape)
-        info, gradient = self.value_and_grad(state.images, params, batch, match_key)
+        matched = self.shares.spread(self.value_and_grad)
+        info, gradient = matched(state.images, params, batch, match_key)
         velocity = self.config.momentum * state.velocity + gradient
         images = state.images - self.config.learning_rate * velocity
         return State(images, state.labels, velocity), info
@@ -150,4 +154,5 @@ class DM:
 def make(setting: Setting) -> DM:
     """DM bound to a setting."""
     net = matching.matching_net(setting)
-    return DM(setting, setting.config.method, net, matching.strategy_of(setting))
+    strategy = matching.strategy_of(setting)
+    return DM(setting, setting.config.method, net, strategy, in_a_row(CLASS))

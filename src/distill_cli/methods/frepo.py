@@ -26,19 +26,21 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from distill_cli.config import at_least
+from distill_cli.config import at_least, within
+from distill_cli.core import devices
 from distill_cli.core.linalg import Reg
-from distill_cli.core.losses import mse
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
+from distill_cli.kernels.random_features import micro_pieces
+from distill_cli.kernels.shares import ALONE, NETWORK, Shares, arrange, in_a_row, map_shared
 from distill_cli.methods.base import Info, Setting, Validator
+from distill_cli.methods.frepo_loss import half_squares, inner_product, with_margin, with_mirror
 from distill_cli.methods.frepo_pool import (
     Member,
     OnlineNetworks,
+    Turn,
     forward_flops,
     micro_batch,
-    put,
-    take,
 )
 from distill_cli.methods.krr import krr_score, krr_value_and_grad
 from distill_cli.nets import build
@@ -64,11 +66,12 @@ class Config:
     """FRePo's parameters.
 
     network, width, depth, norm: the networks of the pool (nets.build; null: the network's own);
-    pool: members; online_updates: steps after which a member is replaced; online_rate: of their
-    Adam; ridge: relative to trace(K)/n; flip: regression on the coreset and its mirror images;
-    margin: the term that keeps learned labels apart; label_scale: labels start divided by
-    sqrt(classes / 10); learning_rates: start of the cosine; final_rate: its end, relative;
-    compat: networks and replacement exactly as the released program has them.
+    pool: members; networks: of them that a step uses, each on its part of the batch;
+    online_updates: steps after which a member is replaced; online_rate: of their Adam; ridge:
+    relative to trace(K)/n; flip: regression on the coreset and its mirror images; margin: the
+    term that keeps learned labels apart; label_scale: labels start divided by sqrt(classes / 10);
+    learning_rates: start of the cosine; final_rate: its end, relative; compat: networks and
+    replacement exactly as the released program has them.
     """
 
     name: str = "frepo"
@@ -77,6 +80,7 @@ class Config:
     depth: int | None = None
     norm: str | None = "batch"
     pool: int = 10
+    networks: int = 1
     online_updates: int = 100
     online_rate: float = 3e-4
     ridge: float = 1e-6
@@ -89,6 +93,7 @@ class Config:
 
     def __post_init__(self) -> None:
         at_least("method.pool", self.pool, 1)
+        within("method.networks", self.networks, 1, self.pool)
         for key in ("online_updates", "online_rate", "final_rate"):
             at_least(f"method.{key}", getattr(self, key), 0)
         if not self.ridge > 0:
@@ -103,29 +108,6 @@ class State(NamedTuple):
     pool: Member
 
 
-def half_squares(outputs: Array, labels: Array, log_temperature: Array) -> Float[Array, " n"]:
-    """1/2 ||f - y||^2, per example: the sum over classes, not their mean."""
-    return outputs.shape[-1] * mse(outputs, labels, log_temperature)
-
-
-def inner_product(phi1: Array, phi2: Array) -> Float[Array, "n m"]:
-    """<Phi, Phi'>, at full float32 precision also where matrix products default to less."""
-    return jnp.matmul(phi1, phi2.T, precision="highest")
-
-
-def margin_term(labels: Float[Array, "n class"]) -> Float[Array, ""]:
-    """- mean_j min(top1 - top2, 1/C): -1/C where every label has its margin."""
-    top = jax.lax.top_k(labels, 2)[0]
-    return -jnp.mean(jnp.minimum(top[:, 0] - top[:, 1], 1 / labels.shape[-1]))
-
-
-def with_mirror(coreset: Coreset) -> Coreset:
-    """The images and their mirror images, with the labels twice."""
-    images = jnp.concatenate([coreset.images, coreset.images[:, :, ::-1]])
-    labels = jnp.concatenate([coreset.labels, coreset.labels])
-    return Coreset(images, labels, coreset.log_temperature)
-
-
 @dataclass(frozen=True)
 class FRePo:
     """The Distiller; holds parameters, not progress."""
@@ -137,6 +119,7 @@ class FRePo:
     micro: int
     validation_networks: int
     reg: Reg
+    shares: Shares = ALONE
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
@@ -175,10 +158,11 @@ class FRePo:
         """What the regression is on: the coreset, with its mirror images if flip is on."""
         return with_mirror(coreset) if self.config.flip else coreset
 
-    def value_and_grad(
+    def regression(
         self, params: dict[str, Array], variables: Any, batch: Batch
     ) -> tuple[Info, dict[str, Array]]:
-        """The loss of one network on a batch, and its gradient with respect to the coreset."""
+        """The regression loss of one network on a batch, and its gradient with respect to the
+        coreset; inside `shares.spread`."""
 
         def support(params: dict[str, Array]) -> Coreset:
             return self.support(Coreset(**params, log_temperature=jnp.zeros((), jnp.float64)))
@@ -186,25 +170,23 @@ class FRePo:
         points, pull = jax.vjp(support, params)
         info, grads = krr_value_and_grad(
             partial(self.networks.features, variables, micro=self.micro), inner_product,
-            points, batch, loss=half_squares, reg=self.reg, micro=self.micro,
+            points, batch, loss=half_squares, reg=self.reg, micro=self.micro, shares=self.shares,
         )  # fmt: skip
-        (gradient,) = pull(grads)
-        if self.config.margin:
-            value, slope = jax.value_and_grad(margin_term)(params["labels"])
-            info |= {"loss": info["loss"] + value, "margin": -value}
-            gradient["labels"] += slope
-        return info, gradient
+        return info, pull(grads)[0]
 
     def step(self, state: State, batch: Batch, key: PRNGKeyArray) -> tuple[State, Info]:
-        draw_key, online_key = jax.random.split(key)
-        index = jax.random.randint(draw_key, (), 0, self.config.pool, jnp.int32)
-        member = take(state.pool, index)
-        info, gradient = self.value_and_grad(state.params, member.variables, batch)
+        return self.shares.spread(self.shared_step)(state, batch, key)
+
+    def shared_step(self, state: State, batch: Batch, key: PRNGKeyArray) -> tuple[State, Info]:
+        """`step` as every device makes it with its share of the networks and of the batch."""
+        method = self.config
+        turn = Turn.draw(self.networks, key, method.pool, method.networks, self.shares)
+        mean = turn.mean(partial(self.regression, state.params), state.pool, batch)
+        info, gradient = with_margin(state.params["labels"], *mean) if method.margin else mean
         updates, optimiser = self.optimiser.update(gradient, state.optimiser, state.params)
         params: Any = optax.apply_updates(state.params, updates)
         new = state._replace(params=params, optimiser=optimiser)
-        member = self.networks.maintain(member, self.coreset(new), online_key)
-        return new._replace(pool=put(state.pool, index, member)), info
+        return new._replace(pool=turn.maintained(state.pool, self.coreset(new))), info
 
     def validator(
         self, key: PRNGKeyArray, images: Float[Array, "n h w c"], labels: Array
@@ -213,28 +195,28 @@ class FRePo:
 
         Their initial weights are fixed by key; each coreset trains them online_updates / 2 steps.
         """
-        keys = jax.random.split(key, self.validation_networks)
+        count, shares = self.validation_networks, in_a_row(NETWORK)
         networks, updates = self.networks, self.networks.most // 2
 
-        @jax.jit
         def score(keys: Array, images: Array, labels: Array, coreset: Coreset) -> dict[str, Array]:
-            def one(key: Any) -> dict[str, Array]:
-                features = partial(
-                    networks.features, networks.trained(key, coreset, updates), micro=self.micro
-                )
+            def one(number: Array) -> dict[str, Array]:
+                trained = networks.trained(keys[number], coreset, updates)
+                features = partial(networks.features, trained, micro=self.micro)
                 points = self.support(coreset)
                 return krr_score(
                     features(images), labels, features(points.images), points,
                     gram=inner_product, loss=half_squares, reg=self.reg,
                 )  # fmt: skip
 
-            return jax.tree.map(jnp.mean, jax.lax.map(one, keys))
+            return jax.tree.map(jnp.mean, map_shared(shares, NETWORK, one, jnp.arange(count)))
 
-        return partial(score, keys, images, labels)
+        fixed = devices.on_all((jax.random.split(key, count), images, labels))
+        return partial(jax.jit(shares.spread(score)), *fixed)
 
     def flops(self, batch: int, coreset: int) -> float:
         # Forward for the batch, forward and backward (2) for the coreset, mirrored, and online.
-        images = batch + 3 * coreset * (2 if self.config.flip else 1) + 3 * min(coreset, 1000)
+        each = 3 * coreset * (2 if self.config.flip else 1) + 3 * min(coreset, 1000)
+        images = batch + self.config.networks * each
         return images * forward_flops(self.networks)
 
 
@@ -251,7 +233,18 @@ def make(setting: Setting) -> FRePo:
     micro = setting.micro
     if config.batch.micro is None and jax.default_backend() == "cpu":
         micro = micro_batch(method.width or 128, setting.image_shape, config.batch.size)
+    batch = config.batch.size * config.batch.number
+    if method.networks > batch:
+        raise UserError(
+            f"method.networks={method.networks}: must be at most the batch's images, {batch}"
+        )
+    shares = arrange(
+        method.networks,
+        *micro_pieces(batch // method.networks, micro),
+        config.ipc * setting.classes * (1 + method.flip),
+    )
     return FRePo(
         method, networks, config.labels == "learned", config.steps, micro,
         config.validation.networks, np.tile(reg, 2) if method.flip and np.ndim(reg) else reg,
+        shares,
     )  # fmt: skip

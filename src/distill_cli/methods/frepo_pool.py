@@ -11,6 +11,7 @@ checkpointed like any other state, and a step reads and writes one slice of it.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -21,7 +22,8 @@ import optax
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from distill_cli.core.types import Coreset
+from distill_cli.core.types import Batch, Coreset
+from distill_cli.kernels.shares import NETWORK, Shares, map_shared, ordered_sum, own_part
 from distill_cli.nets import Net
 
 ONLINE_IMAGES = 1000  # an online step sees at most this many coreset images (released program)
@@ -53,7 +55,7 @@ class OnlineNetworks:
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
-        return optax.adam(self.rate)
+        return optax.chain(adam_direction(), optax.scale_by_learning_rate(self.rate))
 
     def fresh(self, key: PRNGKeyArray) -> Member:
         """A random network of age 0; running statistics start at mean 0 and variance 1."""
@@ -119,6 +121,21 @@ class OnlineNetworks:
         return lax.fori_loop(0, updates, body, self.fresh(key)).variables
 
 
+def adam_direction() -> optax.GradientTransformation:
+    """optax.scale_by_adam, m / (1 - 0.9^t) / (sqrt(v / (1 - 0.999^t)) + 1e-8), with the first two
+    quotients as products: XLA joins quotients of quotients in programs for several devices and not
+    in programs for one, which then round otherwise."""
+    adam = optax.scale_by_adam()
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        _, state = adam.update(updates, state, params)
+        m, v = (1 / jnp.asarray(1 - decay**state.count, jnp.float32) for decay in (0.9, 0.999))
+        direction = jax.tree.map(lambda a, b: a * m / (jnp.sqrt(b * v) + 1e-8), state.mu, state.nu)
+        return direction, state
+
+    return optax.GradientTransformation(adam.init, update)
+
+
 def shown(coreset: Coreset, key: PRNGKeyArray) -> tuple[Array, Array]:
     """Images and labels that an online step sees, drawn without replacement."""
     images, labels = coreset.images, coreset.labels
@@ -128,12 +145,64 @@ def shown(coreset: Coreset, key: PRNGKeyArray) -> tuple[Array, Array]:
     return images, labels
 
 
+@dataclass(frozen=True)
+class Turn:
+    """The members that one step uses, inside `shares.spread`: each device takes its share of them,
+    and all get the same results.
+
+    indices: their different places in the pool; keys: one of each member.
+    """
+
+    networks: OnlineNetworks
+    indices: Int[Array, " member"]
+    keys: PRNGKeyArray
+    shares: Shares
+
+    @classmethod
+    def draw(
+        cls, networks: OnlineNetworks, key: PRNGKeyArray, pool: int, members: int, shares: Shares
+    ) -> "Turn":
+        """`members` of `pool` at random, without replacement."""
+        draw_key, online_key = jax.random.split(key)
+        if members == 1:
+            index = jax.random.randint(draw_key, (), 0, pool, jnp.int32)
+            return cls(networks, index[None], online_key[None], shares)
+        order = jax.random.permutation(draw_key, jnp.arange(pool, dtype=jnp.int32))
+        return cls(networks, order[:members], jax.random.split(online_key, members), shares)
+
+    def mean(self, function: Callable[[Any, Batch], Any], pool: Member, batch: Batch) -> Any:
+        """Mean over the members of function(variables, part of the batch), each with a part of its
+        own of the batch: every count-th image; what does not divide is left out."""
+        count, axis = self.indices.shape[0], self.shares.axis(NETWORK)
+        own = own_part(jnp.arange(count), axis, self.shares.size(NETWORK))
+        parts = [x[: len(x) // count * count].reshape(-1, count, *x.shape[1:]) for x in batch]
+
+        def of_member(number: Array) -> Any:
+            part = Batch(*(x[:, number] for x in parts))
+            return function(take(pool, self.indices[number]).variables, part)
+
+        return jax.tree.map(lambda x: x / count, ordered_sum(of_member, own, count, axis))
+
+    def maintained(self, pool: Member, coreset: Coreset) -> Member:
+        """The pool with each of the members one online step older, or replaced."""
+
+        def of_member(number: Array) -> Member:
+            member = take(pool, self.indices[number])
+            return self.networks.maintain(member, coreset, self.keys[number])
+
+        numbers = jnp.arange(self.indices.shape[0])
+        members = map_shared(self.shares, NETWORK, of_member, numbers)
+        for number in range(self.indices.shape[0]):
+            pool = put(pool, self.indices[number], take(members, number))
+        return pool
+
+
 @partial(jax.jit, static_argnums=0)
 def _draw(networks: OnlineNetworks, keys: Array) -> Member:
     return lax.map(networks.fresh, keys)
 
 
-def take(pool: Member, index: Int[Array, ""]) -> Member:
+def take(pool: Member, index: Int[Array, ""] | int) -> Member:
     """Member `index` of a pool."""
     return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, index, keepdims=False), pool)
 

@@ -18,6 +18,7 @@ from distill_cli.core.losses import LOSSES, at_label
 from distill_cli.core.types import Batch
 from distill_cli.errors import UserError, choice_error
 from distill_cli.kernels.random_features import RandomFeatureKernel
+from distill_cli.kernels.shares import CLASS, Shares, map_shared
 from distill_cli.methods.base import Setting, Validator
 from distill_cli.methods.krr import feature_validator
 from distill_cli.nets import Net, build
@@ -57,6 +58,15 @@ def real_images(batch: Batch, label: Int[Array, ""], most: int) -> Real:
 def by_class(images: Float[Array, "n h w c"], classes: int) -> Float[Array, "class ipc h w c"]:
     """The coreset, which is class-major, class by class."""
     return images.reshape(classes, -1, *images.shape[1:])
+
+
+def each_class(
+    shares: Shares, function: Callable[[Any], Any], images: Float[Array, "n h w c"], classes: int
+) -> Any:
+    """function((label, its coreset images)) of every class, stacked; inside `shares.spread` each
+    device takes its share of the classes, and all get the same result."""
+    parts = jnp.arange(classes, dtype=jnp.int32), by_class(images, classes)
+    return map_shared(shares, CLASS, function, parts)
 
 
 def summed_in_pieces(function: Callable[..., Any], micro: int, *arrays: Array) -> Any:
