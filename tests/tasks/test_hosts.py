@@ -142,8 +142,8 @@ def test_methods_that_share_networks_or_classes_give_the_bits_of_one_process(wor
              "batch.number=1", "ipc=1", "evaluation=[]", "validation.every=10",
              "validation.networks=2"]  # fmt: skip
     for count in (1, 2):
-        whole(workshop, count, f"out={method[0]}-{count}", *words)
-    one, two = (workshop / f"{method[0]}-{count}" for count in (1, 2))
+        whole(workshop, count, f"out={method[0][7:]}{count}", *words)
+    one, two = (workshop / f"{method[0][7:]}{count}" for count in (1, 2))
     assert coreset(one) == coreset(two)
     assert numbers(one) == numbers(two)
 
