@@ -111,6 +111,12 @@ def numbers(folder: Path) -> list[tuple]:
     return [tuple((k, v) for k, v in row.items() if "second" not in k) for row in rows]
 
 
+def used(folder: Path) -> int:
+    """Devices that the run shared its work out to."""
+    (file,) = folder.rglob("result.json")
+    return json.loads(file.read_text())["devices"]
+
+
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
@@ -151,14 +157,17 @@ def test_several_processes_give_the_files_and_bits_of_one(workshop, count):
 
 
 @process
-@pytest.mark.slow  # every process compiles the kernel, for minutes on two cores
+@pytest.mark.slow  # every process compiles the kernel and its derivative: a minute on two cores
 def test_an_exact_kernel_with_its_rows_on_two_processes(workshop):
+    """One block: a second one multiplies the time to compile and shares out the same rows."""
     words = [
-        "method=kip", "hardware=cpu", "ipc=1", "steps=4", "batch.size=16", "validation.every=2",
-        "validation.per_class=2", "evaluation=[krr_ntk]", "evaluation.limit=20",
+        "method=kip", "hardware=cpu", "architecture.depth=1", "ipc=1", "steps=4", "batch.size=16",
+        "validation.every=2", "validation.per_class=2", "evaluation=[krr_ntk]",
+        "evaluation.limit=20",
     ]  # fmt: skip
     whole(workshop, 1, "out=kip1", *words)
     whole(workshop, 2, "out=kip2", *words)
+    assert used(workshop / "kip2") == 2 * used(workshop / "kip1")  # a device for every core
     for one, two in zip(numbers(workshop / "kip1"), numbers(workshop / "kip2"), strict=True):
         for (name, a), (other, b) in zip(one, two, strict=True):
             assert name == other
