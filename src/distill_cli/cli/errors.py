@@ -5,13 +5,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from distill_cli.core import hosts
-from distill_cli.core.host_place import ADDRESS, COUNT, INDEX, SWITCH, place
+from distill_cli.core.host_place import SWITCH, announced, place
 from distill_cli.errors import RunStopped, StorageError, UserError, choice_error
 
 SECTIONS = (
@@ -26,7 +26,9 @@ SECTIONS = (
 )
 
 NOTHING = object()
-TYPED = (ADDRESS, COUNT, INDEX)
+# Words of a command line that computes nothing.
+SHOWS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
+         "--shell-completion", "-sc")  # fmt: skip
 
 
 def one_line(error: BaseException, config_name: str = "config") -> str:
@@ -89,12 +91,16 @@ def choices_with(group: str, key: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def exit_codes(config_name: str) -> Iterator[None]:
-    """2: wrong input; 1: cannot write, or the loss broke down; 128 + signal: stopped."""
+def exit_codes(config_name: str, several: bool = False) -> Iterator[None]:
+    """2: wrong input; 1: cannot write, or the loss broke down; 128 + signal: stopped.
+
+    several: whether the command may run as one run over several processes."""
     # Hydra would print its own several lines and exit with 1; raised errors are printed below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        with several_processes(config_name):
+        if not several:
+            take_one_process(sys.argv[1:])
+        with several_processes():
             yield
     except (HydraException, OmegaConfBaseException, KeyboardInterrupt, *MENDABLE) as error:
         found = message_and_code(error, config_name)
@@ -105,15 +111,24 @@ def exit_codes(config_name: str) -> Iterator[None]:
         leave(*found)
 
 
-@contextlib.contextmanager
-def several_processes(config_name: str) -> Iterator[None]:
-    """A bug in one process of a run ends the others; commands but distill run in one process."""
-    typed = [name for name in TYPED if name in os.environ]
-    if config_name != "config" and typed and place(os.environ) is not None:
+def shows(words: Iterable[str]) -> bool:
+    """Whether a command line only shows something."""
+    return any(word.partition("=")[0] in SHOWS for word in words)
+
+
+def take_one_process(words: Iterable[str]) -> None:
+    """UserError under the variables of several processes, at once: the others may never start."""
+    if not shows(words) and place(os.environ) is not None:
+        name = announced(os.environ)
         raise UserError(
-            f"{typed[0]}={os.environ[typed[0]]}: only distill runs on several processes; unset it, "
-            f"or set {SWITCH}=off"
+            f"{name}={os.environ[name]}: only distill, and without -m, runs on several processes; "
+            f"unset it, or set {SWITCH}=off, to run in this process alone"
         )
+
+
+@contextlib.contextmanager
+def several_processes() -> Iterator[None]:
+    """A bug in one process of a run ends the others."""
     try:
         with device_memory():
             yield
