@@ -6,13 +6,14 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from distill_cli.core import hosts
 from distill_cli.core.host_place import SWITCH, announced, place
-from distill_cli.errors import RunStopped, StorageError, UserError, choice_error
+from distill_cli.errors import RunStopped, StorageError, UserError, choice_error, shown
 
 SECTIONS = (
     "method",
@@ -48,7 +49,7 @@ def one_line(error: BaseException, config_name: str = "config") -> str:
         if word := re.search(r"parsing override '([^'=]*)'", text):
             return f"{word.group(1)}: not understood; options are key=value"
         return f"{argument}: cannot be read; put the value in quotes inside quotes: \"key='value'\""
-    choice = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text)
+    choice = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]*)'", text)
     if choice:
         from distill_cli.config import group_choices
 
@@ -88,6 +89,30 @@ def choices_with(group: str, key: str) -> list[str]:
         if key and tree is not NOTHING:
             found.append(path.stem)
     return found
+
+
+def no_name(words: Iterable[str]) -> UserError | None:
+    """The error for a choice that is not a name, such as method=null, among overrides: Hydra's own
+    has Python's types and no key. None where there is no such choice."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from distill_cli.config import config_dir, group_choices
+
+    try:
+        given = OverridesParser.create().parse_overrides([w for w in words if w[:1] != "-"])
+    except HydraException:
+        return None
+    for one in given:
+        key = one.key_or_group
+        group = key.startswith("hydra/") or (key and (config_dir() / key).is_dir())
+        if not group or one.is_sweep_override() or one.is_delete():
+            continue
+        value: Any = one.value()
+        if not all(isinstance(n, str) for n in (value if isinstance(value, list) else [value])):
+            if choices := group_choices(key):
+                return choice_error(key, value, choices)
+            return UserError(f"{key}={shown(value)}: must be a name")
+    return None
 
 
 @contextlib.contextmanager
@@ -132,9 +157,10 @@ def several_processes() -> Iterator[None]:
     try:
         with device_memory():
             yield
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         if of_configuration(error):
-            raise UserError(" ".join(str(error).split())) from error
+            text = " ".join(str(error).split())
+            raise no_name(sys.argv[1:]) or UserError(text) from error
         hosts.failed(error)
         raise
     except (HydraException, OmegaConfBaseException, *MENDABLE) as error:
