@@ -43,7 +43,7 @@ def watch_output(here: Place) -> None:
     _output = output = Output()
     logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)
 
-    def aborted() -> None:
+    def aborted() -> NoReturn:
         if (not _over.is_set() or _unsaid.is_set()) and _line.acquire(blocking=False):
             _over.set()
             output.say(lost_line(here) if _phase == "run" else start_line(here))
