@@ -96,8 +96,12 @@ def distiller(
 
     from distill_cli.arch.layers import convnet
     from distill_cli.cli.compose import compose, parse
-    from distill_cli.kernels.random_features import cache_sized_micro
     from distill_cli.methods.base import Setting, make_distiller
+
+    try:
+        from distill_cli.kernels.micro_batches import cache_sized_micro
+    except ImportError:  # --against a tree that has it in another module
+        from distill_cli.kernels.random_features import cache_sized_micro
 
     sizes = [f"kernel.networks={networks}", f"architecture.width={channels}"]
     chosen = ["method=rfad", "loss=platt", "labels=fixed", *sizes, *overrides]

@@ -42,7 +42,7 @@ def chunk(*overrides: str, sizes: Sizes = CIFAR10, target: Target) -> Built:
 
     from distill_cli.core.keys import named_key
     from distill_cli.methods.base import make_distiller
-    from distill_cli.train import loop
+    from distill_cli.train.chunks import chunk_length, make_chunk
     from distill_cli.train.samplers.base import make_sampler
 
     config = configuration(*overrides)
@@ -55,8 +55,8 @@ def chunk(*overrides: str, sizes: Sizes = CIFAR10, target: Target) -> Built:
     batch = min(config.batch.size, sizes.images) * config.batch.number
     flops = distiller.flops(batch, len(coreset.labels))
     every = math.gcd(config.validation.every, sampler.refresh)
-    length = loop.chunk_length(every, flops, jax.default_backend())
-    made = loop.make_chunk(distiller, sampler, config)
+    length = chunk_length(every, flops, jax.default_backend())
+    made = make_chunk(distiller, sampler, config)
     arguments = target.abstract((state, sampling, train, np.uint32(0)))
     lowered = made.trace(*arguments, length=length).lower()
     return Built(lowered, words(config, sizes, problem.micro), steps=length)

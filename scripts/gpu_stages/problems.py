@@ -31,7 +31,7 @@ def distiller(
     import importlib
 
     from distill_cli.cli.compose import compose, parse
-    from distill_cli.kernels.random_features import micro_of_device
+    from distill_cli.kernels.micro_batches import micro_of_device
     from distill_cli.methods.base import Setting, make_distiller
 
     with COMPOSING:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from distill_cli.errors import UserError, choice_error
+from distill_cli.errors import UserError, choice_error, shown
 from distill_cli.typed import build
 
 # Component key -> (module pattern, attribute). {name} is the component's `name` in the YAML.
@@ -200,8 +200,6 @@ class Config:
         at_least("ipc", self.ipc, 0 if self.init.name == "full" else 1)
         within("seed", self.seed, 0, 2**32 - 1)
         within("steps", self.steps, 0, 10**9)
-        if self.devices != "auto" and not (self.devices.isdecimal() and int(self.devices) >= 1):
-            raise UserError(f"devices={self.devices}: must be auto or a whole number of at least 1")
         for index, step in enumerate(self.snapshots):
             at_least(f"snapshots[{index}]", step, 0)
             if step > self.steps:
@@ -214,6 +212,15 @@ def at_least(key: str, value: float, low: float) -> None:
     """Raise UserError unless value >= low."""
     if not value >= low:
         raise UserError(f"{key}={value}: must be at least {low}")
+
+
+def auto_or_number(key: str, value: Any) -> str:
+    """auto, or a whole number of at least 1 as text. UserError for anything else."""
+    text = str(value)
+    number = not isinstance(value, float) and text.isdecimal() and int(text) >= 1
+    if text != "auto" and not number:
+        raise UserError(f"{key}={shown(value)}: give auto or a number, at least 1")
+    return text
 
 
 def within(key: str, value: float, low: float, high: float) -> None:
@@ -238,6 +245,7 @@ def parse(composed: DictConfig) -> Config:
         tree[key] = component(key, tree.get(key))
     tree["evaluation"] = parse_evaluation(tree.get("evaluation") or {})
     tree["logger"] = parse_loggers(tree.get("logger") or {})
+    tree["devices"] = auto_or_number("devices", tree.get("devices"))
     return build(Config, tree)
 
 
@@ -252,7 +260,7 @@ def check_combination(tree: dict[str, Any]) -> None:
     }
     allows = others | allows
     for key, allowed in allows.items():
-        value = tree[key]["name"] if isinstance(tree.get(key), dict) else tree.get(key)
+        value = tree[key].get("name") if isinstance(tree.get(key), dict) else tree.get(key)
         choices = group_choices(key)
         if value not in allowed and (not choices or value in choices):
             wanted = " or ".join(map(str, allowed))
@@ -306,7 +314,7 @@ def component(key: str, tree: Any) -> Any:
     """The typed parameters of one component, from its section of the tree."""
     pattern, attribute = COMPONENTS[key]
     if not isinstance(tree, dict) or "name" not in tree:
-        raise UserError(f"{key}: must be a config group choice with a name, found {tree!r}")
+        raise UserError(f"{key}: missing; choose one of {', '.join(group_choices(key))}")
     cls = component_class(pattern.format(name=tree["name"]), attribute, key, tree["name"])
     # Recipes may say "null" about a key that only some choices of a group have.
     names = {f.name for f in dataclasses.fields(cls)}

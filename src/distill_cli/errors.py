@@ -7,16 +7,25 @@ class UserError(Exception):
     """Wrong input. The message is one line that names what was found and what is allowed."""
 
 
+def shown(value: object) -> str:
+    """A value as it is typed: null, true and false, not Python's words for them."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(shown, value))}]"
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def choice_error(key: str, value: object, allowed: Iterable[object]) -> UserError:
     """`key=value` is not among the allowed names; a near miss is suggested."""
     import difflib
 
-    names = sorted(str(name) for name in allowed)
+    names = sorted(map(shown, allowed))
     if not names:
-        return UserError(f"{key}={value}: unknown, or its package is not installed")
+        return UserError(f"{key}={shown(value)}: unknown, or its package is not installed")
     near = difflib.get_close_matches(str(value), names, n=1)
     hint = f" (did you mean {near[0]}?)" if near else ""
-    return UserError(f"{key}={value}: unknown{hint}; choose one of {', '.join(names)}")
+    return UserError(f"{key}={shown(value)}: unknown{hint}; choose one of {', '.join(names)}")
 
 
 class StorageError(OSError):

@@ -6,7 +6,11 @@ import types
 import typing
 from typing import Any, Literal
 
-from distill_cli.errors import UserError, choice_error
+from distill_cli.errors import UserError, choice_error, shown
+
+# What a value must be, as someone who types it says it.
+WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+WORDS |= {list: "a list", tuple: "a list"}
 
 
 def build(cls: type, tree: dict[str, Any], prefix: str = "") -> Any:
@@ -25,8 +29,11 @@ def build(cls: type, tree: dict[str, Any], prefix: str = "") -> Any:
     return cls(**values)
 
 
-def convert(hint: Any, value: Any, key: str) -> Any:
-    """Check value against a type hint; ints pass as floats and 1e5 as the integer it is."""
+def convert(hint: Any, value: Any, key: str, besides: str = "") -> Any:
+    """Check value against a type hint; ints pass as floats and 1e5 as the integer it is.
+
+    besides: what a complaint allows besides, as words.
+    """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if isinstance(value, float) and math.isinf(value):
         raise UserError(f"{key}={value}: must be finite")
@@ -40,7 +47,7 @@ def convert(hint: Any, value: Any, key: str) -> Any:
         if value is None and type(None) in args:
             return None
         (inner,) = [arg for arg in args if arg is not type(None)]
-        return convert(inner, value, key)
+        return convert(inner, value, key, " or null")
     if origin in (tuple, list) and isinstance(value, list | tuple):
         return tuple(convert(args[0], item, f"{key}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, dict):
@@ -54,5 +61,5 @@ def convert(hint: Any, value: Any, key: str) -> Any:
         return float(value)
     if hint is int and number and float(value).is_integer():
         return int(value)
-    wanted = "list" if origin in (tuple, list) else getattr(hint, "__name__", str(hint))
-    raise UserError(f"{key}={value}: wrong type; must be {wanted}, found {type(value).__name__}")
+    wanted = WORDS.get(origin or hint, f"a section, whose keys are given as {key}.KEY=")
+    raise UserError(f"{key}={shown(value)}: must be {wanted}{besides}")

@@ -7,8 +7,8 @@ from distill_cli.cli.errors import exit_codes, job_errors
 
 CASES = {
     "ipc zero": (["ipc=0"], "ipc=0: must be at least 1"),
-    "ipc text": (["ipc=many"], "ipc=many: wrong type; must be int"),
-    "ipc fraction": (["ipc=1.5"], "ipc=1.5: wrong type; must be int"),
+    "ipc text": (["ipc=many"], "ipc=many: must be a whole number"),
+    "ipc fraction": (["ipc=1.5"], "ipc=1.5: must be a whole number"),
     "ipc too large": (["ipc=1000"], "has only"),
     "method": (["method=rfda"], "method=rfda: unknown (did you mean rfad?)"),
     "dataset": (["dataset=cifar"], "dataset=cifar: unknown"),
@@ -49,6 +49,59 @@ CASES = {
     "launcher": (["hydra/launcher=foo"], "hydra/launcher=foo: unknown, or its package"),
     "out": (["out=/dev/null/x"], "/dev/null"),
 }
+
+
+@pytest.mark.parametrize(
+    "typed", ["null", "0", "-1", "1.5", "", "[1]", "[auto]", "many", "true", "1e3", "0x2"]
+)
+def test_devices(command, typed):
+    done = command("distill", f"devices={typed}")
+    assert done.code == 2 and not done.out
+    shown = {"1e3": "1000.0"}.get(typed, typed)  # as Hydra reads it
+    assert done.err == f"error: devices={shown}: give auto or a number, at least 1\n"
+
+
+@pytest.mark.parametrize(
+    ("key", "wanted"),
+    [
+        ("seed", "must be a whole number"),
+        ("method.ridge", "must be a number"),
+        ("validation.disjoint", "must be true or false"),
+        ("out", "must be text"),
+        ("snapshots", "must be a list"),
+        ("progress", "unknown (did you mean none?); choose one of auto, none, plain, rich"),
+        ("kernel.fused", "unknown; choose one of auto, false, true"),
+        ("method", "unknown; choose one of dc, dm, dsa, frepo, full, kip, label_solve, random"),
+        ("logger", "unknown (did you mean none?); choose one of none, tensorboard, wandb"),
+        ("hydra/launcher", "must be a name"),
+        ("recipe", "must be a name"),
+    ],
+)
+def test_null_is_refused_in_the_words_of_the_command_line(command, key, wanted):
+    done = command("distill", f"{key}=null")
+    assert done.code == 2 and not done.out
+    assert done.err.startswith(f"error: {key}=null: {wanted}")
+    assert len(done.err.splitlines()) == 1 and "None" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"),
+    [
+        ("batch.micro=many", "must be a whole number or null"),
+        ("evaluation.architecture=convnet", "must be a list or null"),
+        ("evaluation.architecture=[convnet,null]", "must be text"),
+        ("method.learning_rates=3", "must be a section, whose keys are given as"),
+        ("evaluation=[null]", "unknown (did you mean none?)"),
+        ("dataset=1", "unknown; choose one of"),
+        ("kernel=[]", "choose one of nngp, ntk, random_features"),
+        ("dataset=''", "unknown; choose one of"),
+    ],
+)
+def test_other_kinds_than_the_keys(command, typed, wanted):
+    done = command("distill", typed)
+    assert done.code == 2 and not done.out
+    assert wanted in done.err and done.err.startswith(f"error: {typed.partition('=')[0]}")
+    assert len(done.err.splitlines()) == 1 and "null or null" not in done.err
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -29,7 +29,7 @@ from distill_cli.errors import UserError
         ("method.ridge=inf", "method.ridge=inf: must be finite"),
         ("seed=4294967296", "seed=4294967296: must lie in [0, 4294967295]"),
         ("steps=1e30", "must lie in [0, 1000000000]"),
-        ("snapshots=5", "snapshots=5: wrong type; must be list, found int"),
+        ("snapshots=5", "snapshots=5: must be a list"),
         (
             "evaluation=[krr_nngp] evaluation.architecture=[vgg11]",
             "evaluation.architecture=vgg11: no protocol of evaluation=[krr_nngp] trains networks",

@@ -56,7 +56,7 @@ def test_one_page_and_a_line_for_what_was_passed_over(command, tmp_path: Path) -
         (["empty"], "empty: no finished run"),
         (["outputs", "outt=x"], "key=outt: unknown (did you mean out?)"),
         (["outputs", "images=0"], "images=0: must be at least 1"),
-        (["outputs", "images=many"], "images=many: wrong type"),
+        (["outputs", "images=many"], "images=many: must be a whole number"),
         (["outputs", "figures=[1"], "figures=[1: cannot be read"),
         (["outputs", "out=empty/file"], "out=empty/file: a file"),
         (["outputs", "out=other"], "holds an index.html of something else"),

@@ -23,7 +23,7 @@ BAD = {
     "variant": (["variant=two_step"], "choose one of multi_step, one_step"),
     "measure": (["measure=[d3]"], "choose one of d2, equal_memory, new_init"),
     "ridge": (["ridge=0"], "ridge=0.0: must be above 0"),
-    "text": (["d=many"], "d=many: wrong type; must be int"),
+    "text": (["d=many"], "d=many: must be a whole number"),
     "key": (["dd=3"], "key=dd: unknown (did you mean d?)"),
     "study": (["study=m3"], "study=m3: unknown"),
     "key beside a study": (["study=m2", "d=5"], "d=5: not beside study=, which sets it; only seed"),
@@ -123,7 +123,7 @@ def test_a_cell_of_one_step(theory, tmp_path):
     for change, message in (
         ({"d1_centre": None}, "missing d1_centre"),
         ({"meta": "{"}, "missing meta"),
-        ({"meta": json.dumps(meta | {"L": "many"})}, "artefact: L=many: wrong type"),
+        ({"meta": json.dumps(meta | {"L": "many"})}, "artefact: L=many: must be a whole number"),
         ({"meta": json.dumps({k: v for k, v in meta.items() if k != "lam2"})}, "missing lam2"),
         ({"d1_inputs": whole["d1_inputs"][:1]}, "d1_inputs is float32 (1, 6), must be"),
         ({"d1_inputs": whole["d1_inputs"].astype(np.int8)}, "scaled int8 (2, 6)"),

@@ -4,6 +4,10 @@ Independent of the engines: no offset bands, no polynomials, arccos of the textb
 pair of images at a time, K[p, p'] and T[p, p'] for all pixels p = (y, x), p' = (y', x').
 """
 
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
 import numpy as np
 
 from distill_cli.arch.layers import (
@@ -14,7 +18,42 @@ from distill_cli.arch.layers import (
     Flatten,
     GlobalAvgPool,
     Relu,
+    convnet,
+    fully_connected,
 )
+
+# Float64, relative to the largest entry. The angle of equal images is lost to sqrt(2 eps) = 2e-8.
+TOLERANCE = {"nngp": 1e-12, "ntk": 3e-8}
+
+CASES = {
+    "odd and oblong": (convnet(4, 2), (7, 10, 3)),
+    "two convolutions first": (convnet(4, 2, (2, 1)), (6, 6, 2)),
+    "three convolutions, odd sizes": (convnet(4, 2, (3, 1)), (7, 5, 2)),
+    "two convolutions last": (convnet(4, 2, (1, 2)), (9, 6, 2)),
+    "global average": (
+        Architecture((Conv(3), Relu(), AvgPool(), Conv(3), Relu(), GlobalAvgPool())),
+        (6, 5, 2),
+    ),
+    "no pooling, dense after": (
+        Architecture((Conv(3), Relu(), Conv(3), Relu(), Flatten(), Dense(3), Relu())),
+        (5, 6, 2),
+    ),
+    "pool before everything": (Architecture((AvgPool(), Conv(3), Relu(), Flatten())), (6, 6, 1)),
+    "fully connected": (fully_connected(4, 3), (4, 5, 2)),
+    "other variances": (
+        Architecture(convnet(4, 1).layers, weight_variance=1.3, bias_variance=0.4),
+        (5, 4, 1),
+    ),
+    "no bias": (Architecture(convnet(4, 1).layers, bias_variance=0.0), (3, 4, 1)),
+}
+
+
+def images(shape: tuple[int, int, int], n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(n, *shape)).astype(np.float32)
+
+
+def relative_error(found: np.ndarray, exact: np.ndarray) -> float:
+    return float(np.abs(found - exact).max() / np.abs(exact).max())
 
 
 def _box(k: np.ndarray) -> np.ndarray:
@@ -88,3 +127,31 @@ def kernels(architecture: Architecture, x1: np.ndarray, x2: np.ndarray | None = 
         ]
     )
     return out[..., 0], out[..., 1]
+
+
+def with_copies(shape: tuple[int, int, int], columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """(x, z), 3 and `columns` images; z holds one of x and a scaled copy of another."""
+    x, z = images(shape, 3, 0), images(shape, columns, 1)
+    z[1], z[2] = x[1], 1.001 * x[2]
+    return x, z
+
+
+@cache
+def _full(name: str):
+    """kernels() of the images of both sets, computed once for all engines."""
+    architecture, shape = CASES[name]
+    return kernels(architecture, np.concatenate(with_copies(shape, 5)))
+
+
+def errors_of_both_forms(gram: Callable[..., Any], name: str) -> dict[str, float]:
+    """Of both kernels of a case in float64: the larger relative error of gram(x, z) and gram(x)."""
+    architecture, shape = CASES[name]
+    x, z = with_copies(shape, 5)
+    found, square = (gram(architecture, x, *more, dtype=np.float64) for more in ((z,), ()))
+    return {
+        kernel: np.maximum(  # which is NaN where one of them is
+            relative_error(found[kernel], exact[:3, 3:]),
+            relative_error(square[kernel], exact[:3, :3]),
+        )
+        for kernel, exact in zip(TOLERANCE, _full(name), strict=True)
+    }

@@ -4,8 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import reference
-from test_exact_band import CASES, TOLERANCE, images, relative_error
+from reference import CASES, TOLERANCE, errors_of_both_forms, images
 from test_exact_memory import KIP, MYRTLE5
 
 from distill_cli.arch.layers import Architecture, Conv, Flatten, Relu, convnet
@@ -40,17 +39,9 @@ def on_grid(monkeypatch):
 
 @pytest.mark.parametrize("name", CASES)
 def test_float64_equals_the_full_covariance(name, on_grid) -> None:
-    """As test_exact_band.py: sets that share an image and hold a scaled copy, and K(x, x)."""
     on_grid()
-    architecture, shape = CASES[name]
-    x, z = images(shape, 3, 0), images(shape, 5, 1)
-    z[1], z[2] = x[1], 1.001 * x[2]
-    both = reference.kernels(architecture, np.concatenate([x, z]))
-    found = gram(architecture, x, z, dtype=np.float64)
-    square = gram(architecture, x, dtype=np.float64)
-    for exact, (kernel, limit) in zip(both, TOLERANCE.items(), strict=True):
-        assert relative_error(found[kernel], exact[:3, 3:]) < limit
-        assert relative_error(square[kernel], exact[:3, :3]) < limit
+    errors = errors_of_both_forms(gram, name)
+    assert all(errors[kernel] < limit for kernel, limit in TOLERANCE.items()), errors
 
 
 @pytest.mark.parametrize("name", ["odd and oblong", "two convolutions first"])

@@ -8,19 +8,12 @@ import pytest
 import reference
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from reference import images, relative_error
 
 from distill_cli.arch.layers import Architecture, AvgPool, Conv, Flatten, Relu, convnet
 from distill_cli.kernels.exact import gram
 
 CONV = (Conv(2), Relu())
-
-
-def images(shape, n: int, seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(n, *shape)).astype(np.float32)
-
-
-def relative_error(found: np.ndarray, exact: np.ndarray) -> float:
-    return float(np.abs(found - exact).max() / np.abs(exact).max())
 
 
 @st.composite

@@ -14,9 +14,6 @@ from distill_cli.kernels.exact import gram
 from distill_cli.kernels.random_features import (
     RandomFeatureKernel,
     average_pool,
-    cache_sized_micro,
-    micro_of_device,
-    micro_pieces,
     network_features,
     sample_network,
 )
@@ -145,12 +142,6 @@ def test_pooling_drops_the_odd_edge():
     np.testing.assert_allclose(average_pool(x).ravel(), [np.mean([0, 1, 3, 4])])
 
 
-def test_cache_sized_micro_is_bounded():
-    assert cache_sized_micro(convnet(256, 3), (32, 32, 3)) == 8
-    assert cache_sized_micro(convnet(32, 3), (28, 28, 1)) == 64
-    assert cache_sized_micro(convnet(4096, 3), (64, 64, 3)) == 8
-
-
 def test_temporary_memory_is_bounded_by_micro_not_by_the_batch():
     """What XLA allocates for features and their gradient grows with micro, not with the batch."""
     kernel = RandomFeatureKernel(convnet(32, 2), (16, 16, 1), 2)
@@ -188,19 +179,3 @@ def test_arithmetic_changes_features_by_its_rounding_only():
         assert found.dtype == jnp.float32
         assert 0 <= np.abs(np.asarray(found) - exact).max() < within * np.abs(exact).max()
     assert np.abs(np.asarray(found) - exact).max() > 1e-4 * np.abs(exact).max()
-
-
-def test_micro_pieces_are_of_equal_size():
-    for n in (1, 7, 100, 5120):
-        for micro in (1, 3, 64, 3344, 10**6):
-            pieces, each = micro_pieces(n, micro)
-            assert each <= micro
-            assert pieces * each >= n > (pieces - 1) * each or pieces * each - n < pieces
-            assert pieces == -(-n // min(micro, n))
-
-
-def test_large_activations_get_small_micro_batches_on_an_accelerator(monkeypatch):
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert micro_of_device(convnet(256, 3), (32, 32, 3)) == 2560
-    assert micro_of_device(convnet(256, 3), (64, 64, 3)) == 640
-    assert micro_of_device(convnet(16, 3), (8, 8, 1)) == 5120

@@ -197,7 +197,7 @@ def test_command(tmp_path, monkeypatch, capsys):
         (["coreset=c", "coreset.format=rfat"], "coreset.format=rfat: unknown (did you mean rfad?)"),
         (["coreset=c", "coreset.index=1"], "holds one coreset only"),
         (["coreset=c", "overwrit=true"], "did you mean overwrite?"),
-        (["coreset=c", "overwrite=maybe"], "overwrite=maybe: wrong type"),
+        (["coreset=c", "overwrite=maybe"], "overwrite=maybe: must be true or false"),
         (["coreset=c", "out=/dev/null/x"], "/dev/null"),
     ],
 )

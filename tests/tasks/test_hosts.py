@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distill_cli.cli.errors import exit_codes
 from distill_cli.core.host_place import place
 from distill_cli.errors import UserError
 
@@ -111,6 +112,12 @@ def numbers(folder: Path) -> list[tuple]:
     return [tuple((k, v) for k, v in row.items() if "second" not in k) for row in rows]
 
 
+def used(folder: Path) -> int:
+    """Devices that the run shared its work out to."""
+    (file,) = folder.rglob("result.json")
+    return json.loads(file.read_text())["devices"]
+
+
 def files(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
@@ -166,14 +173,17 @@ def test_several_processes_give_the_files_and_bits_of_one(workshop, count):
 
 
 @process
-@pytest.mark.slow  # every process compiles the kernel, for minutes on two cores
+@pytest.mark.slow  # every process compiles the kernel and its derivative: a minute on two cores
 def test_an_exact_kernel_with_its_rows_on_two_processes(workshop):
+    """One block: a second one multiplies the time to compile and shares out the same rows."""
     words = [
-        "method=kip", "hardware=cpu", "ipc=1", "steps=4", "batch.size=16", "validation.every=2",
-        "validation.per_class=2", "evaluation=[krr_ntk]", "evaluation.limit=20",
+        "method=kip", "hardware=cpu", "architecture.depth=1", "ipc=1", "steps=4", "batch.size=16",
+        "validation.every=2", "validation.per_class=2", "evaluation=[krr_ntk]",
+        "evaluation.limit=20",
     ]  # fmt: skip
     whole(workshop, 1, "out=kip1", *words)
     whole(workshop, 2, "out=kip2", *words)
+    assert used(workshop / "kip2") == 2 * used(workshop / "kip1")  # a device for every core
     for one, two in zip(numbers(workshop / "kip1"), numbers(workshop / "kip2"), strict=True):
         for (name, a), (other, b) in zip(one, two, strict=True):
             assert name == other
@@ -255,7 +265,6 @@ def test_what_keeps_process_0_from_starting_ends_all_with_its_line(workshop):
         (("devices=3",), "devices=3: only 2 available"),
         (("devices=1",), "must be a multiple of the number of processes"),
         (("ipc=0",), "ipc=0"),
-        (("-m", "seed=1,2"), "a sweep run in one process each"),
     ):
         codes, _, errs = ends(begin(workshop, 2, "out=never", *words))
         assert codes == [2, 2], errs
@@ -292,17 +301,48 @@ def test_a_process_alone_ends_with_one_line(workshop, index):
 
 
 @process
-def test_other_commands_take_one_process(workshop):
-    own = {**PLAIN, "JAX_PROCESS_ID": "0"}
-    for module, more in (("evaluate", {}), ("evaluate", {"JAX_PROCESS_ID": "7"})):
-        done = subprocess.run(
-            [sys.executable, "-m", f"distill_cli.cli.{module}", "coreset=x"], cwd=workshop,
-            env=environment(workshop, **own) | more, capture_output=True, text=True,
-            timeout=PATIENCE,
-        )  # fmt: skip
-        assert done.returncode == 2
-        (said,) = lines(done.stderr)
-        assert "JAX_" in said
+@pytest.mark.parametrize(
+    ("module", "words", "given", "named"),
+    [
+        ("distill", ["-m", "seed=1,2"], PLAIN | {"JAX_PROCESS_ID": "0"}, "JAX_COORDINATOR_ADDRESS"),
+        ("distill", ["seed=1,2", "--multirun"], PLAIN, "JAX_COORDINATOR_ADDRESS"),
+        ("distill", ["hydra.mode=MULTIRUN", "seed=1"], SLURM, "SLURM_STEP_NUM_TASKS"),
+        ("evaluate", ["coreset=x"], SLURM, "SLURM_STEP_NUM_TASKS"),
+        ("evaluate", ["coreset=x"], PLAIN | {"JAX_PROCESS_ID": "7"}, "JAX_PROCESS_ID"),
+        ("table", ["run", "digits_demo"], PLAIN, "JAX_COORDINATOR_ADDRESS"),
+    ],
+)
+def test_what_is_not_one_run_is_refused_before_the_processes_meet(
+    tmp_path, module, words, given, named
+):
+    """Each by itself: nobody listens at the address, and the others never start."""
+    if "JAX_COORDINATOR_ADDRESS" in given:
+        given = given | {"JAX_COORDINATOR_ADDRESS": f"127.0.0.1:{free_port()}"}
+    done = subprocess.run(
+        [sys.executable, "-m", f"distill_cli.cli.{module}", *words], cwd=tmp_path,
+        env=environment(tmp_path, **given), capture_output=True, text=True,
+        timeout=45,  # below the 60 s that processes wait for each other
+    )  # fmt: skip
+    assert done.returncode == 2
+    (said,) = lines(done.stderr)
+    assert said.startswith(f"error: {named}=")
+    if named != "JAX_PROCESS_ID":
+        assert "without -m, runs on several processes" in said and "DISTILL_HOSTS=off" in said
+    assert not files(tmp_path) and not done.stdout
+
+
+@pytest.mark.parametrize("name", ["evaluate", "export", "apply", "report", "theory"])
+@pytest.mark.parametrize("given", [PLAIN, SLURM], ids=["plain", "slurm"])
+def test_only_what_is_shown_passes_under_their_variables(monkeypatch, capsys, name, given):
+    for key, value in given.items():
+        monkeypatch.setenv(key, value)
+    for words, refused in ((["--help"], False), (["--cfg", "job"], False), (["out=x"], True)):
+        monkeypatch.setattr(sys, "argv", [name, *words])
+        ran = False
+        with pytest.raises(SystemExit) if refused else contextlib.nullcontext(), exit_codes(name):
+            ran = True
+        assert ran != refused
+        assert bool(capsys.readouterr().err) == refused
 
 
 def test_the_place_in_plain_variables():

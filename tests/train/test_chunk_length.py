@@ -6,7 +6,7 @@ import pytest
 
 from distill_cli.arch.named import named
 from distill_cli.kernels.exact_kernel import ExactKernel
-from distill_cli.train.loop import CHUNK_BYTES, chunk_length
+from distill_cli.train.chunks import CHUNK_BYTES, chunk_length
 
 
 @pytest.mark.parametrize("backend", ["cpu", "gpu", "tpu"], ids=["host", "accelerator", "other"])

@@ -8,7 +8,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from distill_cli.cli.errors import one_line
+from distill_cli.cli.errors import no_name, one_line
 from distill_cli.config import config_dir, parse, plain
 from distill_cli.errors import UserError
 from distill_cli.naming import digest, register_resolvers
@@ -55,12 +55,17 @@ def compose(name: str, overrides: Iterable[str]) -> DictConfig:
     from hydra.core.global_hydra import GlobalHydra
 
     register_resolvers()
+    overrides = list(overrides)
     GlobalHydra.instance().clear()
     try:
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
-            return hydra.compose(name, list(overrides), return_hydra_config=True)
+            return hydra.compose(name, overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(one_line(error, name)) from error
+    except (ValueError, TypeError) as error:
+        if found := no_name(overrides):
+            raise found from error
+        raise
     finally:
         GlobalHydra.instance().clear()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from distill_cli.cli.errors import exit_codes, job_errors
+from distill_cli.cli.errors import exit_codes, job_errors, shows
 from distill_cli.cli.sweep_check import refused
 from distill_cli.config import config_dir, parse, plain
 from distill_cli.core import hosts
@@ -20,9 +20,7 @@ from distill_cli.errors import UserError
 from distill_cli.naming import digest, register_resolvers
 from distill_cli.tasks.sweep import TrialPruned, journal, recorded, sweep
 
-# Words of a command line that computes nothing.
-SHOWS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
-         "--shell-completion", "-sc")  # fmt: skip
+SWEEPS = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 
 
 def main() -> None:
@@ -32,7 +30,8 @@ def main() -> None:
     register_resolvers()
     # Hydra's parser refuses overrides on both sides of a flag.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
-    with exit_codes("config"), connected(), sweep(sys.argv[1:]):
+    one_run = not set(SWEEPS) & set(sys.argv[1:])
+    with exit_codes("config", several=one_run), connected(), sweep(sys.argv[1:]):
         for line in refused(sys.argv[1:]):
             print(f"note: {line}", file=sys.stderr, flush=True)
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
@@ -50,14 +49,12 @@ def connected() -> Iterator[None]:
         yield
         return
     words = sys.argv[1:]
-    if any(word.partition("=")[0] in SHOWS for word in words):
+    if shows(words):
         if here.index:
             sys.exit(0)
         yield
         return
     hosts.start()
-    if {"-m", "--multirun"} & set(words):
-        raise UserError(f"-m: the jobs of a sweep run in one process each; this is {here.name}")
     if here.index == 0:
         yield
         return

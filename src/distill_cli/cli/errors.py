@@ -5,14 +5,15 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from distill_cli.core import hosts
-from distill_cli.core.host_place import ADDRESS, COUNT, INDEX, SWITCH, place
-from distill_cli.errors import RunStopped, StorageError, UserError, choice_error
+from distill_cli.core.host_place import SWITCH, announced, place
+from distill_cli.errors import RunStopped, StorageError, UserError, choice_error, shown
 
 SECTIONS = (
     "method",
@@ -26,7 +27,9 @@ SECTIONS = (
 )
 
 NOTHING = object()
-TYPED = (ADDRESS, COUNT, INDEX)
+# Words of a command line that computes nothing.
+SHOWS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
+         "--shell-completion", "-sc")  # fmt: skip
 
 
 def one_line(error: BaseException, config_name: str = "config") -> str:
@@ -46,7 +49,7 @@ def one_line(error: BaseException, config_name: str = "config") -> str:
         if word := re.search(r"parsing override '([^'=]*)'", text):
             return f"{word.group(1)}: not understood; options are key=value"
         return f"{argument}: cannot be read; put the value in quotes inside quotes: \"key='value'\""
-    choice = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]+)'", text)
+    choice = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]*)'", text)
     if choice:
         from distill_cli.config import group_choices
 
@@ -88,13 +91,41 @@ def choices_with(group: str, key: str) -> list[str]:
     return found
 
 
+def no_name(words: Iterable[str]) -> UserError | None:
+    """The error for a choice that is not a name, such as method=null, among overrides: Hydra's own
+    has Python's types and no key. None where there is no such choice."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from distill_cli.config import config_dir, group_choices
+
+    try:
+        given = OverridesParser.create().parse_overrides([w for w in words if w[:1] != "-"])
+    except HydraException:
+        return None
+    for one in given:
+        key = one.key_or_group
+        group = key.startswith("hydra/") or (key and (config_dir() / key).is_dir())
+        if not group or one.is_sweep_override() or one.is_delete():
+            continue
+        value: Any = one.value()
+        if not all(isinstance(n, str) for n in (value if isinstance(value, list) else [value])):
+            if choices := group_choices(key):
+                return choice_error(key, value, choices)
+            return UserError(f"{key}={shown(value)}: must be a name")
+    return None
+
+
 @contextlib.contextmanager
-def exit_codes(config_name: str) -> Iterator[None]:
-    """2: wrong input; 1: cannot write, or the loss broke down; 128 + signal: stopped."""
+def exit_codes(config_name: str, several: bool = False) -> Iterator[None]:
+    """2: wrong input; 1: cannot write, or the loss broke down; 128 + signal: stopped.
+
+    several: whether the command may run as one run over several processes."""
     # Hydra would print its own several lines and exit with 1; raised errors are printed below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        with several_processes(config_name):
+        if not several:
+            take_one_process(sys.argv[1:])
+        with several_processes():
             yield
     except (HydraException, OmegaConfBaseException, KeyboardInterrupt, *MENDABLE) as error:
         found = message_and_code(error, config_name)
@@ -105,21 +136,31 @@ def exit_codes(config_name: str) -> Iterator[None]:
         leave(*found)
 
 
-@contextlib.contextmanager
-def several_processes(config_name: str) -> Iterator[None]:
-    """A bug in one process of a run ends the others; commands but distill run in one process."""
-    typed = [name for name in TYPED if name in os.environ]
-    if config_name != "config" and typed and place(os.environ) is not None:
+def shows(words: Iterable[str]) -> bool:
+    """Whether a command line only shows something."""
+    return any(word.partition("=")[0] in SHOWS for word in words)
+
+
+def take_one_process(words: Iterable[str]) -> None:
+    """UserError under the variables of several processes, at once: the others may never start."""
+    if not shows(words) and place(os.environ) is not None:
+        name = announced(os.environ)
         raise UserError(
-            f"{typed[0]}={os.environ[typed[0]]}: only distill runs on several processes; unset it, "
-            f"or set {SWITCH}=off"
+            f"{name}={os.environ[name]}: only distill, and without -m, runs on several processes; "
+            f"unset it, or set {SWITCH}=off, to run in this process alone"
         )
+
+
+@contextlib.contextmanager
+def several_processes() -> Iterator[None]:
+    """A bug in one process of a run ends the others."""
     try:
         with device_memory():
             yield
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         if of_configuration(error):
-            raise UserError(" ".join(str(error).split())) from error
+            text = " ".join(str(error).split())
+            raise no_name(sys.argv[1:]) or UserError(text) from error
         hosts.failed(error)
         raise
     except (HydraException, OmegaConfBaseException, *MENDABLE) as error:

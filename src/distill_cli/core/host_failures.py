@@ -2,95 +2,39 @@
 
 A process that ends early says so under one key of the coordination service; a thread in each other
 process waits for it and ends that process with the same exit code, without a line of its own. A
-process that is lost says nothing: collectives with it fail, or JAX's heartbeats stop. JAX then
-aborts the process from C++ with a stack trace and takes no callback (0.10: std::bad_cast), so the
-abort is caught here, and what C++ writes to the descriptors 1 and 2 is held back until it is known
-not to be about that.
+process that is lost says nothing: collectives with it fail, or JAX's heartbeats stop and JAX aborts
+this process from C++ (host_output.py catches that).
 """
 
 import contextlib
-import ctypes
 import json
 import logging
 import os
 import re
 import signal
 import sys
-import tempfile
 import threading
 import time
 import traceback
 from typing import Any, NoReturn
 
+from distill_cli.core.host_output import Output
 from distill_cli.core.host_place import START_SECONDS, Place
 from distill_cli.core.hosts import service
 
 END = "distill/end"
 SETTLE_SECONDS = 10.0  # for the others to read why, before the service ends with process 0
-ABORTED = "distributed service detected fatal errors"
-# Of gloo and of the coordination service: noise while all is well, and the abort itself.
-NOISE = re.compile(
-    rb"\[Gloo\] Rank|coordination_service|client\.h:\d+\]|distributed_runtime|^\s*@ +0x"
-    rb"|Check failure stack trace"
-)
 LOST = re.compile(
     r"[Gg]loo|NCCL|nccl|coordination|[Hh]eartbeat|UNAVAILABLE|[Cc]onnection (closed|reset)"
     r"|Socket closed|DEADLINE_EXCEEDED"
 )
-_output: "Output | None" = None
+_output: Output | None = None
 _over = threading.Event()  # this process is on its way out
 _unsaid = threading.Event()  # it is, and nobody has said why yet
 _line = threading.Lock()  # taken by whoever says it; several threads may notice at once
 _exit_code = 1  # what this process ends with, also where the abort overtakes it
 _watcher: threading.Thread | None = None
 _phase = "start"
-_keep: list[object] = []  # the C callback must outlive everything
-
-
-class Output:
-    """The terminal for Python, and a file for what C++ writes to the descriptors 1 and 2."""
-
-    def __init__(self) -> None:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        self.spool = tempfile.TemporaryFile()  # noqa: SIM115
-        self.read = 0
-        self.abort_seen = False
-        self.lock = threading.Lock()
-        self.terminal = os.dup(2)
-        for name, number in (("stdout", 1), ("stderr", 2)):
-            former = getattr(sys, name)
-            copy = os.dup(number)
-            stream = open(  # noqa: SIM115
-                copy, "w", buffering=1, encoding=former.encoding, errors=former.errors,
-            )  # fmt: skip
-            setattr(sys, name, stream)
-            os.dup2(self.spool.fileno(), number)
-
-    def unread(self) -> bytes:
-        size = os.fstat(self.spool.fileno()).st_size
-        return os.pread(self.spool.fileno(), size - self.read, self.read)
-
-    def relay(self) -> None:
-        """Complete lines that are no noise, to the terminal."""
-        with self.lock:
-            text = self.unread()
-            text = text[: text.rfind(b"\n") + 1]
-            self.abort_seen |= ABORTED.encode() in text
-            self.read += len(text)
-            kept = [line for line in text.splitlines(True) if not NOISE.search(line)]
-            os.write(self.terminal, b"".join(kept))
-
-    def give_back(self) -> None:
-        """The descriptors 1 and 2 are the terminal again."""
-        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
-            os.dup2(stream.fileno(), number)
-
-    def say(self, line: str) -> None:
-        """One line on the terminal, also from inside a signal handler."""
-        if os.isatty(self.terminal):
-            os.write(self.terminal, b"\x1b[?25h")  # a live progress line hides the cursor
-        os.write(self.terminal, (" ".join(line.split()) + "\n").encode())
 
 
 def watch_output(here: Place) -> None:
@@ -98,23 +42,14 @@ def watch_output(here: Place) -> None:
     global _output
     _output = output = Output()
     logging.getLogger("jax._src.distributed").setLevel(logging.ERROR)
-    libc = ctypes.CDLL(None)
-    callback = ctypes.CFUNCTYPE(None, ctypes.c_int)
 
-    def aborted(number: int) -> None:
-        text = output.unread().decode(errors="replace")
-        if ABORTED not in text and not output.abort_seen:
-            os.write(output.terminal, text.encode())
-            return  # abort() goes on to its default
+    def aborted() -> NoReturn:
         if (not _over.is_set() or _unsaid.is_set()) and _line.acquire(blocking=False):
             _over.set()
             output.say(lost_line(here) if _phase == "run" else start_line(here))
         os._exit(_exit_code)
 
-    handler = callback(aborted)
-    _keep.append(handler)
-    libc.signal.argtypes, libc.signal.restype = [ctypes.c_int, callback], ctypes.c_void_p
-    libc.signal(signal.SIGABRT, handler)
+    output.catch_abort(aborted)
 
 
 def lost_line(here: Place) -> str:
@@ -268,4 +203,3 @@ def finish() -> None:
     if _output is not None:
         _output.relay()
         _output.give_back()
-    ctypes.CDLL(None).signal(signal.SIGABRT, ctypes.c_void_p(0))

@@ -75,6 +75,11 @@ def place(given: Mapping[str, str]) -> Place | None:
     return Place(index, count, checked_address(given[ADDRESS]), None, **seconds)
 
 
+def announced(given: Mapping[str, str]) -> str:
+    """The variable that makes this process one of several, where `place` finds it to be."""
+    return next(name for name in (ADDRESS, COUNT, INDEX, SLURM[2]) if name in given)
+
+
 def whole(given: Mapping[str, str], name: str, low: int, default: int | None = None) -> int:
     """A variable as a whole number of at least `low`."""
     text = given.get(name)

@@ -22,7 +22,7 @@ from distill_cli.config import at_least
 from distill_cli.core.keys import named_key, step_key
 from distill_cli.core.sharing import Tell, share_out
 from distill_cli.core.types import Coreset, Metric
-from distill_cli.errors import UserError, choice_error
+from distill_cli.errors import UserError, choice_error, shown
 from distill_cli.evaluation.base import Problem
 from distill_cli.evaluation.sizes import parameters
 from distill_cli.evaluation.trainer import Recipe, Variables, share_correct, train
@@ -73,7 +73,7 @@ def refuse_norm(config: Networks, protocol: str) -> None:
     """UserError unless norm is none."""
     if config.norm != "none":
         raise UserError(
-            f"evaluation.{protocol}.norm={config.norm}: {protocol} trains networks without "
+            f"evaluation.{protocol}.norm={shown(config.norm)}: {protocol} trains networks without "
             "normalisation; choose none"
         )
 

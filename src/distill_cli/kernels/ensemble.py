@@ -19,7 +19,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from distill_cli.kernels.random_features import RandomFeatureKernel, in_micro_batches
+from distill_cli.kernels.micro_batches import in_micro_batches
+from distill_cli.kernels.random_features import RandomFeatureKernel
 from distill_cli.kernels.shares import ALONE, NETWORK, Shares, each, ordered_sum
 
 Features = Float[Array, "network n d"]

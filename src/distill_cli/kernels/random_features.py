@@ -11,7 +11,7 @@ times slower on a CPU. Images run in micro-batches, so that activations stay in 
 is bounded by `micro`, not by the batch size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
@@ -31,11 +31,11 @@ from distill_cli.arch.layers import (
     GlobalAvgPool,
     Relu,
     feature_shape,
-    widest_activation,
 )
 from distill_cli.config import at_least
 from distill_cli.errors import UserError
 from distill_cli.kernels import fused_block
+from distill_cli.kernels.micro_batches import in_micro_batches
 
 Params = Sequence[tuple[Array, Array]]
 
@@ -208,34 +208,6 @@ class RandomFeatureKernel:
         return arch.weight_variance * product + arch.bias_variance
 
 
-def in_micro_batches(
-    function: Callable[..., Array], micro: int | None, *rows: Array
-) -> Float[Array, "n ..."]:
-    """function(*rows), (n, ...), computed at most `micro` rows at a time; rows are (n, ...)
-    alike."""
-    n = rows[0].shape[0]
-    pieces, micro = micro_pieces(n, micro or n)
-    if pieces == 1:
-        return function(*rows)
-
-    parts = tuple(cut(x, pieces, micro) for x in rows)
-    found = lax.map(lambda part: function(*part), parts)
-    return found.reshape(pieces * micro, *found.shape[2:])[:n]
-
-
-def micro_pieces(n: int, micro: int) -> tuple[int, int]:
-    """(pieces, images of each): n images in as few pieces of at most `micro` as there can be, of
-    equal size, so that little is computed for nothing."""
-    pieces = -(-n // max(1, min(micro, n)))
-    return pieces, -(-n // pieces)
-
-
-def cut(x: Float[Array, "n ..."], pieces: int, micro: int) -> Float[Array, "pieces micro ..."]:
-    """The rows in pieces, filled up with zeros at the end."""
-    padding = ((0, pieces * micro - x.shape[0]),) + ((0, 0),) * (x.ndim - 1)
-    return jnp.pad(x, padding).reshape(pieces, micro, *x.shape[1:])
-
-
 def arithmetic_of(wanted: str) -> str:
     """Config.features as this device computes: auto is float32 on a CPU and tf32 on an accelerator
     (docs/gpu.md has the gradients' cosines); tf32 is float32 on a CPU, which has no other."""
@@ -255,26 +227,3 @@ def fused_of(wanted: bool | str, architecture: Architecture) -> bool:
             "architecture.width 16, 32 or a multiple of 64; give auto or false"
         )
     return fits and (fused_block.works() if wanted == "auto" else bool(wanted))
-
-
-def cache_sized_micro(architecture: Architecture, image_shape: tuple[int, int, int]) -> int:
-    """Images per micro-batch whose largest activation is about 8 MB of float32.
-
-    Measured best on CPUs for 32 to 256 channels: larger blocks fall out of the cache (half the
-    rate), smaller ones starve the matrix kernels.
-    """
-    widest = widest_activation(architecture, image_shape)
-    return max(8, min(1024, 2 ** ((8 * 2**20 // (4 * widest)).bit_length() - 1)))
-
-
-def micro_of_device(architecture: Architecture, image_shape: tuple[int, int, int]) -> int:
-    """Images per micro-batch where the user names none.
-
-    On a CPU `cache_sized_micro`. On an accelerator as many as keep the largest activation at
-    2.5 GiB of float32, at most 5120: 2560 of 32 x 32 and 640 of 64 x 64 at 256 channels. There each
-    network and micro-batch costs some twenty small launches, which larger micro-batches share.
-    """
-    if jax.default_backend() == "cpu":
-        return cache_sized_micro(architecture, image_shape)
-    widest = widest_activation(architecture, image_shape)
-    return max(8, min(5120, int(2.5 * 2**30) // (4 * widest)))

@@ -23,7 +23,8 @@ from distill_cli.core.linalg import Reg, krr_predict, krr_solve
 from distill_cli.core.losses import Loss, accuracy
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.kernels.ensemble import Ensemble
-from distill_cli.kernels.random_features import RandomFeatureKernel, cut, micro_pieces
+from distill_cli.kernels.micro_batches import cut, micro_pieces
+from distill_cli.kernels.random_features import RandomFeatureKernel
 from distill_cli.kernels.shares import (
     ALONE,
     BATCH,

@@ -31,12 +31,8 @@ from distill_cli.core.losses import LOSSES
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
 from distill_cli.kernels.ensemble import Ensemble
-from distill_cli.kernels.random_features import (
-    RandomFeatureKernel,
-    arithmetic_of,
-    fused_of,
-    micro_pieces,
-)
+from distill_cli.kernels.micro_batches import micro_pieces
+from distill_cli.kernels.random_features import RandomFeatureKernel, arithmetic_of, fused_of
 from distill_cli.kernels.shares import ALONE, Shares, arrange
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.corruption import Frozen, check_corruption, freeze, put_back

@@ -20,7 +20,7 @@ from distill_cli.errors import UserError
 from distill_cli.init.base import Request
 from distill_cli.init.features import FeatureConfig, Features
 from distill_cli.init.leverage import leverage
-from distill_cli.kernels.random_features import micro_of_device
+from distill_cli.kernels.micro_batches import micro_of_device
 from distill_cli.methods.base import Setting
 from distill_cli.train.batches import fits_resident
 

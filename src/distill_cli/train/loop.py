@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -25,13 +24,16 @@ from distill_cli.errors import RunStopped
 from distill_cli.methods.base import Distiller
 from distill_cli.train.batches import TrainingSet
 from distill_cli.train.checkpoint import Checkpoints
+from distill_cli.train.chunks import (
+    chunk_length,
+    make_chunk,
+    raise_if_not_finite,
+    steps_until_stop,
+)
 from distill_cli.train.progress import Progress
-from distill_cli.train.samplers.base import Sampler, make_sampler
+from distill_cli.train.samplers.base import make_sampler
 from distill_cli.train.signals import StopRequest
 from distill_cli.train.tracking import Tracker
-
-CHUNK_FLOPS = {"cpu": 3e11, "gpu": 3e13}  # a second or so between looks at signals and clock
-CHUNK_BYTES = 3e12  # the same where an accelerator's memory sets the pace: an H100 moves 3e12 B/s
 
 
 class Best(NamedTuple):
@@ -62,46 +64,6 @@ class Outcome:
     step: int
     reason: str
     seconds: float
-
-
-def chunk_length(every: int, flops: float, backend: str, moved: float = 0.0) -> int:
-    """Steps in one jitted scan: a divisor of `every`, at most 10, fewer where steps are large.
-
-    every: steps between two stops for validation or for the sampler; moved: bytes that a step moves
-    through an accelerator's memory, where that and not its arithmetic takes the time.
-
-    A function of the configuration and the backend only, never of measured time.
-    """
-    steps = CHUNK_FLOPS.get(backend, CHUNK_FLOPS["gpu"]) / max(flops, 1.0)
-    if backend != "cpu":
-        steps = min(steps, CHUNK_BYTES / max(moved, 1.0))
-    budget = max(1, int(steps))
-    return max(size for size in range(1, min(every, 10, budget) + 1) if every % size == 0)
-
-
-def make_chunk(
-    distiller: Distiller, sampler: Sampler, config: Config
-) -> Callable[..., tuple[Any, Any]]:
-    """jit(scan) over `length` steps from `start`; returns the state and the steps' info."""
-    batch_root = named_key(config.seed, "batch")
-    step_root = named_key(config.seed, "step")
-
-    @partial(jax.jit, static_argnames="length", donate_argnames="state")
-    def chunk(
-        state: Any, sampling: Any, train: TrainingSet, start: Any, *, length: int
-    ) -> tuple[Any, Any]:
-        def body(state: Any, step: Any) -> tuple[Any, Any]:
-            key = step_key(batch_root, step)
-            batch = sampler.draw(sampling, train, state, key)
-            state, info = distiller.step(state, batch, step_key(step_root, step))
-            # The loss alone would not show it: on CPUs XLA's ReLU turns NaN into 0.
-            parts = [*jax.tree.leaves(distiller.coreset(state)), info["loss"]]
-            healthy = jnp.stack([jnp.all(jnp.isfinite(part)) for part in parts]).all()
-            return state, (info, healthy)
-
-        return jax.lax.scan(body, state, start + jnp.arange(length, dtype=jnp.uint32))
-
-    return chunk
 
 
 def run(
@@ -217,15 +179,6 @@ def run(
         tracker.close()
 
 
-def steps_until_stop(step: int, length: int, config: Config) -> int:
-    """Steps of the chunk that begins at `step`: to the next multiple of length, snapshot, or end.
-
-    A function of the configuration and the step only, so that a resumed run cuts alike.
-    """
-    ahead = [at for at in config.snapshots if at > step]
-    return min(step - step % length + length, config.steps, *ahead) - step
-
-
 def stop_reason(config: Config, step: int, best: Best) -> str:
     """Why the loop ends at this step, or the empty string."""
     if step >= config.steps:
@@ -233,21 +186,6 @@ def stop_reason(config: Config, step: int, best: Best) -> str:
     if step > int(best.step) + config.validation.patience:
         return f"no better validation loss since step {int(best.step)}"
     return ""
-
-
-def raise_if_not_finite(loss: np.ndarray, healthy: np.ndarray, start: int, saved_step: int) -> None:
-    """Stop the run at the first step whose loss or coreset is NaN or infinite."""
-    bad = np.flatnonzero(~healthy)
-    if bad.size:
-        what = f"loss is {loss[bad[0]]}"
-        if np.isfinite(loss[bad[0]]):
-            what = "the coreset has values that are NaN or infinite"
-        kept = f"the checkpoint of step {saved_step} is kept" if saved_step >= 0 else ""
-        raise RunStopped(
-            f"{what} at step {start + bad[0]}; {kept or 'nothing was saved yet'}. "
-            "Lower method.learning_rates or raise method.ridge",
-            1,
-        )
 
 
 def to_host(coreset: Coreset) -> Coreset:

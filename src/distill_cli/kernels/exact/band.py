@@ -24,6 +24,7 @@ meets j images of X2, which lie on the fastest axis.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -70,15 +71,29 @@ def prepare_columns(architecture: Architecture, z: Float[Array, "y x c j"], scal
     return Columns(z, image_rows(z * root, stage, stage.pooled_radius[1] + 1), scales)
 
 
-def self_scales(start: Array, convs: int, factor: float, inner: float, bias: float) -> list:
+def leading_blocks(
+    architecture: Architecture, design: Plan, channels: int, ntk: bool, same: bool
+) -> Iterator[tuple[Setting, slice]]:
+    """(setting, the block's part of Scales.maps) of every leading block of the plan, in order."""
+    inner, bias = factors(architecture)
+    begin = 0
+    for convs in design.blocks():
+        end = begin + convs
+        factor = inner if begin else inner / channels
+        stage = design.stages[2 * end - 1]
+        yield Setting(stage, factor, inner, bias, ntk, same, convs), slice(begin, end)
+        begin = end
+
+
+def self_scales(start: Array, setting: Setting) -> tuple[Array, ...]:
     """Square roots of the diagonals at the ReLUs of a block, (y, x, j); start: K(p, 0) before it.
 
     A ReLU halves the diagonal, since f(1) = pi.
     """
-    found = [safe_sqrt(bias + factor * planes.box(start))]
-    for _ in range(convs - 1):
-        found.append(safe_sqrt(bias + inner * planes.box(found[-1] ** 2 / 2)))
-    return found
+    found = [safe_sqrt(setting.bias + setting.factor * planes.box(start))]
+    for _ in range(setting.convs - 1):
+        found.append(safe_sqrt(setting.bias + setting.inner * planes.box(found[-1] ** 2 / 2)))
+    return tuple(found)
 
 
 def _centre(band: Array, stage: Stage, j: int) -> Array:
@@ -90,29 +105,21 @@ def _centre(band: Array, stage: Stage, j: int) -> Array:
 def _run_blocks(architecture, x, columns: Columns, scales1: Scales | None, ntk: bool):
     """Leading blocks of the plan: (K, T, scale maps found), framed bands [ox, oy, y, x * j]."""
     design = plan(architecture, x.shape[:2])
-    inner, bias = factors(architecture)
     channels, j = x.shape[2], columns.images.shape[-1]
-    same = scales1 is None
     maps: list[Array] = []
     k: Any = None
     t: Any = None
-    end = 0
-    for block, convs in enumerate(design.blocks()):
-        end += 2 * convs
-        stage = design.stages[end - 1]
-        factor = inner if block else inner / channels
-        if same:
-            start = _centre(k, stage, j) if block else (x * x).sum(2)
-            s1 = s2 = tuple(self_scales(start, convs, factor, inner, bias))
+    for setting, here in leading_blocks(architecture, design, channels, ntk, scales1 is None):
+        if scales1 is None:
+            start = (x * x).sum(2) if k is None else _centre(k, setting.stage, j)
+            s1 = s2 = self_scales(start, setting)
         else:
-            here = slice(len(maps), len(maps) + convs)
             s1, s2 = scales1.maps[here], columns.scales.maps[here]
         maps += s1
-        setting = Setting(stage, factor, inner, bias, ntk, same, convs)
-        if block:
-            bands: Any = gradient.next_block(setting, k, t, s1, s2)
+        if k is None:
+            bands: Any = gradient.first_block(setting, x, columns.images, columns.rows, s1, s2)
         else:
-            bands = gradient.first_block(setting, x, columns.images, columns.rows, s1, s2)
+            bands = gradient.next_block(setting, k, t, s1, s2)
         k, t = bands
     return k, t, maps
 

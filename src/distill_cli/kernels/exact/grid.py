@@ -14,12 +14,11 @@ from distill_cli.arch.layers import Architecture
 from distill_cli.kernels.exact import planes, whole_gradient
 from distill_cli.kernels.exact.band import (
     Scales,
-    factors,
     head_kernels,
+    leading_blocks,
     mean_weight,
     self_scales,
 )
-from distill_cli.kernels.exact.chain import Setting
 from distill_cli.kernels.exact.geometry import Plan, plan
 
 Result = tuple[Array, Array | None, Scales]
@@ -70,31 +69,21 @@ def _kernels(architecture, x, z, scales1: Scales | None, scales2: Scales, ntk: b
 
 def _bands(architecture, design: Plan, x, z, scales1: Scales | None, maps2, ntk: bool):
     """The spatial part: (K, T, scale maps found), bands [r, oy, ox, y, x, j]."""
-    inner, bias = factors(architecture)
-    channels = z.shape[0]
     maps: list[Array] = []
     k: Any = None
     t: Any = None
-    end = 0
-    for block, convs in enumerate(design.blocks()):
-        end += 2 * convs
-        stage = design.stages[end - 1]
-        factor = inner if block else inner / channels
+    for setting, here in leading_blocks(architecture, design, len(z), ntk, scales1 is None):
         if scales1 is None:
-            ry, rx = stage.radius
-            start = k[0, ry, rx] if block else (z * z).sum(0)
-            s2 = tuple(self_scales(start, convs, factor, inner, bias))
+            ry, rx = setting.stage.radius
+            s2 = self_scales((z * z).sum(0) if k is None else k[0, ry, rx], setting)
             s1 = tuple(s[None] for s in s2)
-            maps += s2
         else:
-            here = slice(len(maps), len(maps) + convs)
             s1, s2 = scales1.maps[here], maps2[here]
-            maps += s2
-        setting = Setting(stage, factor, inner, bias, ntk, scales1 is None, convs)
-        if block:
-            k, t = whole_gradient.next_block(setting, k, t, s1, s2)
-        else:
+        maps += s2
+        if k is None:
             k, t = whole_gradient.first_block(setting, x, z, s1, s2)
+        else:
+            k, t = whole_gradient.next_block(setting, k, t, s1, s2)
     done = sum(design.blocks())
     rest = design.stages[2 * done :]
     if not rest:

@@ -18,7 +18,8 @@ from jaxtyping import Array, PRNGKeyArray
 from distill_cli.config import Config
 from distill_cli.core.linalg import krr_predict, krr_solve
 from distill_cli.core.losses import LOSSES
-from distill_cli.kernels.random_features import RandomFeatureKernel, micro_of_device
+from distill_cli.kernels.micro_batches import micro_of_device
+from distill_cli.kernels.random_features import RandomFeatureKernel
 from distill_cli.methods.base import Distiller
 from distill_cli.train.batches import TrainingSet
 
