@@ -31,7 +31,7 @@ from distill_cli.core import devices
 from distill_cli.core.linalg import Reg
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
-from distill_cli.kernels.random_features import micro_pieces
+from distill_cli.kernels.micro_batches import micro_pieces
 from distill_cli.kernels.shares import ALONE, NETWORK, Shares, arrange, in_a_row, map_shared
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.frepo_loss import half_squares, inner_product, with_margin, with_mirror
