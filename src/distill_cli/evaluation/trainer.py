@@ -22,6 +22,7 @@ from distill_cli.augment import dc, dsa, frepo
 from distill_cli.evaluation.batching import Batching, rows_of_step
 from distill_cli.evaluation.optimiser import Optimiser
 from distill_cli.evaluation.sizes import micro_batch
+from distill_cli.kernels.micro_batches import cut, micro_pieces
 
 Variables = dict[str, Any]
 Progress = Callable[[str, float], None]
@@ -146,12 +147,13 @@ def train_step(
     grad = jax.value_and_grad(objective, has_aux=True)
     size = rows.shape[0]
     micro = size if statistics else micro_batch(net, images.shape[1:], training=True)
-    chunks = math.ceil(size / micro)
+    chunks, micro = micro_pieces(size, micro)
     if chunks == 1:
         (value, new), gradient = grad(params, x, y, weights)
     else:
         new = {}
-        parts = tuple(_cut(part, chunks) for part in (x, y, weights))
+        # What is filled up has weight 0.
+        parts = tuple(cut(part, chunks, micro) for part in (x, y, weights))
 
         def add(total: Any, part: Any) -> tuple[Any, None]:
             (value, _), gradient = grad(params, *part)
@@ -173,13 +175,6 @@ def loss_per_image(
         return -jnp.sum(picked * jax.nn.log_softmax(f), -1)
     squares = 0.5 * (f - y) ** 2
     return jnp.sum(squares, -1) if name == "squared" else jnp.mean(squares, -1)
-
-
-def _cut(part: Array, chunks: int) -> Array:
-    """(chunks, ceil(n / chunks), ...), filled up with zeros (whose weights are then zero too)."""
-    size = math.ceil(part.shape[0] / chunks)
-    padding = ((0, chunks * size - part.shape[0]),) + ((0, 0),) * (part.ndim - 1)
-    return jnp.pad(part, padding).reshape(chunks, size, *part.shape[1:])
 
 
 def share_correct(

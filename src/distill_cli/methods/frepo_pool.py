@@ -23,6 +23,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from distill_cli.core.types import Batch, Coreset
+from distill_cli.kernels.micro_batches import in_micro_batches
 from distill_cli.kernels.shares import NETWORK, Shares, map_shared, ordered_sum, own_part
 from distill_cli.nets import Net
 
@@ -72,15 +73,11 @@ class OnlineNetworks:
         self, variables: Any, x: Float[Array, "n h w c"], micro: int | None = None
     ) -> Float[Array, "n feature"]:
         """h(x) with running statistics, `micro` images at a time (None: all at once)."""
-        one = partial(self.net.apply, variables, method="features")
-        n = x.shape[0]
-        pieces = -(-n // min(micro or n, n))
-        if pieces == 1:
-            return jnp.asarray(one(x))
-        micro = -(-n // pieces)
-        padded = jnp.pad(x, ((0, pieces * micro - n), (0, 0), (0, 0), (0, 0)))
-        phi = lax.map(one, padded.reshape(pieces, micro, *x.shape[1:]))
-        return phi.reshape(pieces * micro, -1)[:n]
+
+        def one(x: Array) -> Array:
+            return jnp.asarray(self.net.apply(variables, x, method="features"))
+
+        return in_micro_batches(one, micro, x)
 
     def online_step(self, member: Member, coreset: Coreset, key: PRNGKeyArray) -> Member:
         """One Adam update on the whole coreset, or on ONLINE_IMAGES random images of it."""

@@ -17,6 +17,7 @@ from distill_cli.config import at_least
 from distill_cli.core.losses import LOSSES, at_label
 from distill_cli.core.types import Batch
 from distill_cli.errors import UserError, choice_error
+from distill_cli.kernels.micro_batches import cut, micro_pieces
 from distill_cli.kernels.random_features import RandomFeatureKernel
 from distill_cli.kernels.shares import CLASS, Shares, map_shared
 from distill_cli.methods.base import Setting, Validator
@@ -75,17 +76,10 @@ def summed_in_pieces(function: Callable[..., Any], micro: int, *arrays: Array) -
     The last micro-batch is filled up with zeros, weights among them. On a CPU pieces that fit the
     cache are two to three times faster than the whole batch.
     """
-    n = arrays[0].shape[0]
-    pieces = -(-n // micro)
-    size = -(-n // pieces)
+    pieces, size = micro_pieces(arrays[0].shape[0], micro)
     if pieces == 1:
         return function(*arrays)
-
-    def cut(x: Array) -> Array:
-        padded = jnp.pad(x, ((0, pieces * size - n),) + ((0, 0),) * (x.ndim - 1))
-        return padded.reshape(pieces, size, *x.shape[1:])
-
-    parts = tuple(map(cut, arrays))
+    parts = tuple(cut(x, pieces, size) for x in arrays)
     shapes = jax.eval_shape(function, *(part[0] for part in parts))
     zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
