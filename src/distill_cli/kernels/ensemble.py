@@ -19,10 +19,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from distill_cli.kernels import products
 from distill_cli.kernels.random_features import RandomFeatureKernel, in_micro_batches
 from distill_cli.kernels.shares import ALONE, NETWORK, Shares, each, ordered_sum
 
 Features = Float[Array, "network n d"]
+# On an accelerator, bytes of the products of all networks up to which they are written out one
+# after the other. A loop copies each network's features before it multiplies them; written out,
+# all products are in memory at once.
+UNROLLED = 2**30
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,11 @@ class Ensemble:
         return _features(self.kernel, self.axis, micro, params, x)
 
     def gram(self, h1: Features, h2: Features) -> Float[Array, "n1 n2"]:
-        """K of the images behind h1 and h2, summed over all networks; products in float32 (float64
-        where the features are), whatever precision the features have."""
+        """K of the images behind h1 and h2, summed over all networks; products at the accuracy of
+        float32 (products.py; float64 where the features are), whatever precision the features
+        have."""
+        if h1 is h2 and jax.default_backend() != "cpu":
+            return _gram_alone(self.kernel, self.axis, h1)
         return _gram(self.kernel, self.axis, h1, h2)
 
 
@@ -86,9 +94,10 @@ _features.defvjp(_features_forward, _features_backward)
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _gram(kernel: Any, axis: Any, h1: Features, h2: Features) -> Array:
     def product(pair: Any) -> Array:
-        return jnp.matmul(pair[0], pair[1].T, precision="highest")
+        return _multiply(kernel, pair[0], pair[1].T)
 
-    total = ordered_sum(product, (h1, h2), kernel.networks, axis)
+    unroll = _written_out(h1.shape[0] * h1.shape[1] * h2.shape[1] * h1.dtype.itemsize)
+    total = ordered_sum(product, (h1, h2), kernel.networks, axis, unroll)
     return total * kernel.scale + kernel.architecture.bias_variance
 
 
@@ -99,9 +108,46 @@ def _gram_forward(kernel: Any, axis: Any, h1: Features, h2: Features) -> Any:
 def _gram_backward(kernel: Any, axis: Any, saved: Any, d_k: Array) -> Any:
     h1, h2 = saved
     d_k = d_k * kernel.scale
-    d_h1 = each(lambda h: jnp.matmul(d_k, h, precision="highest"), h2, axis)
-    d_h2 = each(lambda h: jnp.matmul(d_k.T, h, precision="highest"), h1, axis)
-    return d_h1, d_h2
+    return _by_network(kernel, axis, d_k, h2), _by_network(kernel, axis, d_k.T, h1)
 
 
 _gram.defvjp(_gram_forward, _gram_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _gram_alone(kernel: Any, axis: Any, h: Features) -> Array:
+    """_gram(h, h), with one product of a network in its derivative, (dK + dK^T) h, in place of
+    two."""
+    return _gram(kernel, axis, h, h)
+
+
+def _gram_alone_forward(kernel: Any, axis: Any, h: Features) -> Any:
+    return _gram_alone(kernel, axis, h), h
+
+
+def _gram_alone_backward(kernel: Any, axis: Any, h: Features, d_k: Array) -> Any:
+    return (_by_network(kernel, axis, (d_k + d_k.T) * kernel.scale, h),)
+
+
+_gram_alone.defvjp(_gram_alone_forward, _gram_alone_backward)
+
+
+def _by_network(kernel: Any, axis: Any, d_k: Array, h: Features) -> Features:
+    """d_k h_m of each network m."""
+    unroll = _written_out(h.shape[0] * d_k.shape[0] * h.shape[2] * h.dtype.itemsize)
+
+    def product(h: Array) -> Array:
+        # Apart, so that XLA does not multiply several networks at once: a product of another shape
+        # may be another algorithm, and a device's networks depend on the number of devices.
+        own = lax.optimization_barrier((d_k, h)) if unroll else (d_k, h)
+        return _multiply(kernel, *own)
+
+    return each(product, h, axis, unroll)
+
+
+def _multiply(kernel: Any, a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=products.precision_of(kernel.arithmetic, a.dtype))
+
+
+def _written_out(nbytes: int) -> bool:
+    return nbytes <= UNROLLED and jax.default_backend() != "cpu"
