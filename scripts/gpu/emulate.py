@@ -2,9 +2,9 @@
 
 A float32 operand is cut into parts of few bits, x = x_0 + x_1 + ..., whose products are exact; an
 algorithm adds up some of them, x_i y_j, smallest first. A tensor core adds a few products at a time
-to its float32 sum and cuts off what does not fit (no rounding: Fasi et al. 2021, Ootomo and Yokota
-2022). XLA's Triton kernels sum a tile in the core and add tiles by rounded float32 additions (read
-from the PTX that jaxlib 0.10.2 writes for sm_90a); its cuBLAS path leaves the whole sum to the core.
+to its float32 sum and cuts off what does not fit (Ootomo and Yokota 2022, arXiv 2203.03341). XLA's
+Triton kernels sum a tile in the core and add tiles by rounded float32 additions (read from the PTX
+that jaxlib 0.10.2 writes for sm_90a); its cuBLAS path leaves the whole sum to the core.
 """
 
 from collections.abc import Callable
