@@ -11,10 +11,13 @@ import numpy as np
 import pytest
 
 from distill_cli.arch.layers import convnet
+from distill_cli.cli.compose import compose
+from distill_cli.config import parse
 from distill_cli.core.linalg import krr_solve
 from distill_cli.kernels import ensemble, products
 from distill_cli.kernels.ensemble import Ensemble
 from distill_cli.kernels.random_features import RandomFeatureKernel
+from distill_cli.methods import rfad
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 sys.path.insert(0, str(SCRIPTS))
@@ -88,6 +91,15 @@ def test_a_regression_with_split_products_is_as_good_as_with_float32(monkeypatch
     split, single, tf32 = (errors(name) for name in ("BF16_X6", "float32", "TF32"))
     assert all(x < 1.5 * y for x, y in zip(split, single, strict=True))
     assert tf32[1] > 10 * split[1]
+
+
+def test_what_multiplied_is_recorded(monkeypatch):
+    config = parse(compose("config", ["method=rfad", "kernel.features=bfloat16"]))
+    assert rfad.arithmetic(config)["kernel_matrix"] == "float32"
+    monkeypatch.setattr(products, "split_works", lambda: True)
+    assert rfad.arithmetic(config)["kernel_matrix"] == "bfloat16x6"
+    config = parse(compose("config", ["method=rfad", "kernel.features=float32"]))
+    assert rfad.arithmetic(config)["kernel_matrix"] == "float32"
 
 
 def test_a_cpu_multiplies_in_float32():
