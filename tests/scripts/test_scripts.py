@@ -178,9 +178,9 @@ def test_record_result(tmp_path):
 
 
 def test_gram_accuracy():
-    """A row of errors for each algorithm; six bfloat16 products are better than one of TF32, by far,
-    and no worse than float32 arithmetic."""
-    sizes = "--images=12 --batch=8 --width=4 --networks=1 --dataset=digits".split()
+    """A row of errors for each algorithm; six bfloat16 products are far better than one of TF32, and
+    no worse than float32 arithmetic."""
+    sizes = ["--images=12", "--batch=8", "--width=4", "--networks=1", "--dataset=digits"]
     done = run("gram_accuracy.py", *sizes)
     assert done.returncode == 0, done.stderr
     lines = [line.rsplit(maxsplit=4) for line in done.stdout.splitlines()[1:]]
