@@ -178,7 +178,7 @@ def test_record_result(tmp_path):
 
 
 def test_gram_accuracy():
-    """A row of errors for each algorithm; six bfloat16 products are far better than one of TF32, and
+    """A row of errors for each algorithm; six bfloat16 products are far better than one of TF32 and
     no worse than float32 arithmetic."""
     sizes = ["--images=12", "--batch=8", "--width=4", "--networks=1", "--dataset=digits"]
     done = run("gram_accuracy.py", *sizes)
