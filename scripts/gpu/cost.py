@@ -12,7 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from gpu.flop import SPECIAL_FUNCTION_FLOP, Flop, kernel_name, own_flop
+from gpu.flop import (
+    SPECIAL_FUNCTION_FLOP,
+    SPLIT_OPERAND_FLOP,
+    SPLIT_RESULT_FLOP,
+    SPLIT_TILE,
+    Flop,
+    kernel_name,
+    own_flop,
+)
 from gpu.hlo import Computation, Instruction, Launch, Module, behind, launches
 
 ASSUMPTIONS = {
@@ -22,6 +30,11 @@ ASSUMPTIONS = {
     "unknown_loop_us": 15.0,  # the host waits for the condition of a loop of unknown length
     "sort_passes": 4,  # radix sort of 32-bit keys, each pass a launch
     "special_function_flop": SPECIAL_FUNCTION_FLOP,
+    "split_product": {
+        "tile": SPLIT_TILE,
+        "operand_flop": SPLIT_OPERAND_FLOP,
+        "result_flop": SPLIT_RESULT_FLOP,
+    },
     "nvlink_tb_per_s": 0.3,
     "conditional": "the dearest branch",
 }

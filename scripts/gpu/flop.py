@@ -3,6 +3,7 @@
 Integer arithmetic is not counted. A hand-written kernel is a line in `KERNEL_FLOP`.
 """
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -10,6 +11,11 @@ from collections.abc import Callable
 from gpu.hlo import Computation, Instruction, Module
 
 SPECIAL_FUNCTION_FLOP = 8
+# A product of split float32 numbers (x3, x6) also costs float32 arithmetic, in FLOP of the float32
+# rate: each operand is cut into parts again for every tile that reads it (three conversions at half
+# rate, two back, two differences), each result of a tile checked and added to the sum.
+SPLIT_TILE = {"rows": 128, "columns": 128, "contracted": 32}
+SPLIT_OPERAND_FLOP, SPLIT_RESULT_FLOP = 20, 8
 ARITHMETIC = {
     "add", "subtract", "multiply", "negate", "abs", "maximum", "minimum", "clamp", "floor", "ceil",
     "round-nearest-even", "round-nearest-afz", "sign",
@@ -47,7 +53,18 @@ def dot_flop(one: Instruction, within: Computation) -> Flop:
     for axis in filter(None, axes.split(",")):
         inner *= left.shape[int(axis)]
     kind, passes = precision(one, left.dtype)
-    return {kind: 2.0 * one.arrays[0].size * inner * passes}
+    flop = {kind: 2.0 * one.arrays[0].size * inner * passes}
+    if passes > 1:
+        flop["f32"] = split_flop(left.size // inner, one.arrays[0].shape[-1], inner)
+    return flop
+
+
+def split_flop(rows: int, columns: int, inner: int) -> float:
+    """Float32 arithmetic of a product of split numbers, (rows, inner) by (inner, columns)."""
+    across, down = columns / SPLIT_TILE["columns"], rows / SPLIT_TILE["rows"]
+    operands = inner * (rows * math.ceil(across) + columns * math.ceil(down))
+    results = rows * columns * math.ceil(inner / SPLIT_TILE["contracted"])
+    return float(SPLIT_OPERAND_FLOP * operands + SPLIT_RESULT_FLOP * results)
 
 
 def convolution_flop(one: Instruction, within: Computation) -> Flop:

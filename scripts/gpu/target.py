@@ -94,13 +94,14 @@ def believe(target: Target, backend: str = "gpu") -> None:
     import jax
 
     from distill_cli.core import devices
-    from distill_cli.kernels import fused_block
+    from distill_cli.kernels import fused_block, products
     from distill_cli.kernels.exact import memory
 
     jax.device_put = lambda tree, *_, **__: tree  # nothing can be put there
     memory.device_mb = lambda: 0.75 * signs.USABLE_BYTES / 2**20  # what JAX reserves
     jax.default_backend = lambda: backend
     fused_block.works = lambda: backend == "gpu"  # its trial would have to run
+    products.split_works = lambda: backend == "gpu"  # and so would this one
     jax.devices = lambda *_, **__: list(target.devices)
     jax.local_devices = lambda *_, **__: list(target.devices)
     jax.device_count = jax.local_device_count = lambda *_, **__: len(target.devices)

@@ -1,4 +1,5 @@
-"""Steps of a method on the first D of eight virtual devices: python devices_program.py OUT D CASE.
+"""Steps of a method on the first D of eight virtual devices: python devices_program.py OUT D CASE
+[written_out: networks as on an accelerator].
 
 Writes the state, the coreset and a validation score; run by test_shares.py in processes of their
 own, because a process has one number of devices.
@@ -15,6 +16,7 @@ from distill_cli.cli.compose import compose
 from distill_cli.config import parse
 from distill_cli.core import devices
 from distill_cli.core.types import Batch, Coreset, one_hot_centred
+from distill_cli.kernels import ensemble
 from distill_cli.methods.base import Setting, make_distiller
 
 SHAPE, CLASSES, BATCH, MICRO = (8, 8, 1), 5, 20, 4
@@ -32,7 +34,9 @@ CASES = {
 }
 
 
-def main(out: str, count: str, case: str) -> None:
+def main(out: str, count: str, case: str, written_out: str = "") -> None:
+    if written_out:
+        ensemble._on_cpu = lambda: False
     jax.config.update("jax_enable_x64", True)
     devices.choose(count)
     sizes = [f"batch.size={BATCH}", f"batch.micro={MICRO}", "batch.number=1"]

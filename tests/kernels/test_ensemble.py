@@ -1,11 +1,14 @@
 """Networks by themselves, summed in order, against the concatenated features and their autodiff."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from distill_cli.arch.layers import convnet, fully_connected
+from distill_cli.kernels import ensemble as ensemble_module
 from distill_cli.kernels.ensemble import Ensemble
 from distill_cli.kernels.random_features import RandomFeatureKernel
 
@@ -37,6 +40,39 @@ def test_kernel_and_gradients_against_autodiff(architecture, micro):
     )
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("unrolled", [0, 2**30])
+def test_an_accelerators_path_against_autodiff(monkeypatch, unrolled):
+    """Written out or in loops, networks drawn at once, and the kernel matrix of the coreset with
+    itself by a derivative of its own: in float64, against all networks at once."""
+    monkeypatch.setattr(ensemble_module, "_on_cpu", lambda: False)
+    monkeypatch.setattr(ensemble_module, "WRITTEN_OUT_BYTES", unrolled)
+    kernel = RandomFeatureKernel(convnet(5, 1), SHAPE, 3)
+    ensemble = Ensemble(kernel)
+    drawn = ensemble.sample(jax.random.key(0))
+    one_by_one = kernel.sample(jax.random.key(0))
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7), drawn, one_by_one)
+    params = jax.tree.map(lambda p: p.astype(jnp.float64), drawn)
+    x, z = (jnp.asarray(RNG.normal(size=(n, *SHAPE))) for n in (4, 5))
+    weights, own = (jnp.asarray(RNG.normal(size=(n, 5))) for n in (4, 5))
+
+    def value(x, z, features, gram):
+        h_x, h_z = features(x), features(z)
+        return jnp.sum(weights * gram(h_x, h_z)) + jnp.sum(own * gram(h_z, h_z))
+
+    def apart(x, z):
+        return value(x, z, lambda images: ensemble.features(params, images, 2), ensemble.gram)
+
+    def at_once(x, z):
+        return value(x, z, lambda images: kernel.features(params, images), kernel.gram)
+
+    (a, found), (b, expected) = (
+        jax.value_and_grad(function, (0, 1))(x, z) for function in (apart, at_once)
+    )
+    np.testing.assert_allclose(a, b, rtol=1e-12)
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
 def test_a_network_depends_on_key_and_number_alone():

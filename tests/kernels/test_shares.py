@@ -27,12 +27,12 @@ MESHES = {
 }
 
 
-def steps(folder: Path, count: int, case: str) -> dict[str, np.ndarray]:
+def steps(folder: Path, count: int, case: str, *options: str) -> dict[str, np.ndarray]:
     """What devices_program.py writes. The number of virtual devices is eight in any case: XLA's
     thread pool grows with it, and so changes the order in which a convolution adds."""
     out = folder / f"{count}.npz"
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, str(PROGRAM), str(out), str(count), case]
+    command = [sys.executable, str(PROGRAM), str(out), str(count), case, *options]
     done = subprocess.run(
         command, env=os.environ | flags, capture_output=True, text=True, timeout=400
     )
@@ -52,6 +52,19 @@ def test_steps_are_the_same_bit_for_bit_on_any_number_of_devices(tmp_path, case)
         assert tuple(found.pop("mesh")) == mesh
         for name, value in alone.items():
             np.testing.assert_array_equal(found[name], value, err_msg=f"{count}: {name}")
+
+
+@pytest.mark.process
+def test_steps_with_networks_written_out(tmp_path):
+    """An accelerator's path, on one device and on a mesh of both axes, to the rounding of
+    float32."""
+    loops = steps(tmp_path, 1, "rfad of 4")
+    for count, mesh in ((1, ()), (8, MESHES["rfad of 4"][8])):
+        found = steps(tmp_path, count, "rfad of 4", "written_out")
+        assert tuple(found.pop("mesh")) == mesh
+        for name, value in found.items():
+            near = 1e-5 * np.abs(loops[name]).max(initial=0)
+            np.testing.assert_allclose(value, loops[name], 0, near, err_msg=f"{count}: {name}")
 
 
 def test_one_device_is_alone():

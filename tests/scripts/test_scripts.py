@@ -177,6 +177,18 @@ def test_record_result(tmp_path):
     assert "private" not in written.read_text() and "scratch" not in record
 
 
+def test_gram_accuracy():
+    """A row of errors for each algorithm; six bfloat16 products are far better than one of TF32 and
+    no worse than float32 arithmetic."""
+    sizes = ["--images=12", "--batch=8", "--width=4", "--networks=1", "--dataset=digits"]
+    done = run("gram_accuracy.py", *sizes)
+    assert done.returncode == 0, done.stderr
+    lines = [line.rsplit(maxsplit=4) for line in done.stdout.splitlines()[1:]]
+    alpha = {name.strip(): float(row[2]) for name, *row in lines}
+    assert len(alpha) == 9
+    assert alpha["BF16_X6"] < 1.5 * alpha["float32"] < 0.5 * alpha["TF32"]
+
+
 @pytest.mark.parametrize("arguments", [(), ("distil",), ("--help",)])
 def test_run_names_its_commands(tmp_path, arguments):
     """Nothing is set up for a command that does not exist."""

@@ -10,6 +10,7 @@ Both functions bring their own derivative. Of the features' only the images are 
 network and micro-batch at a time from recomputed activations; of the kernel matrix both factors.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,11 +20,17 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from distill_cli.kernels import products
 from distill_cli.kernels.micro_batches import in_micro_batches
 from distill_cli.kernels.random_features import RandomFeatureKernel
 from distill_cli.kernels.shares import ALONE, NETWORK, Shares, each, ordered_sum
 
 Features = Float[Array, "network n d"]
+# On an accelerator, what is done network by network is written out instead of a loop up to so many
+# networks and bytes of their results. A loop copies a network's parameters and features before it
+# uses them, and has launches of its own; written out, all results are in memory at once, and XLA
+# has more to compile.
+WRITTEN_OUT, WRITTEN_OUT_BYTES = 32, 2**30
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Ensemble:
         leave those out."""
         size = -(-self.kernel.networks // self.shares.size(NETWORK))
         first = 0 if self.axis is None else lax.axis_index(self.axis) * size
-        loop = partial(each, axis=self.axis)
+        loop = partial(each, axis=self.axis) if _on_cpu() else _at_once
         return self.kernel.sample_some(key, first + jnp.arange(size), loop)
 
     def features(self, params: Any, x: Float[Array, "n h w c"], micro: int | None) -> Features:
@@ -52,14 +59,17 @@ class Ensemble:
         return _features(self.kernel, self.axis, micro, params, x)
 
     def gram(self, h1: Features, h2: Features) -> Float[Array, "n1 n2"]:
-        """K of the images behind h1 and h2, summed over all networks; products in float32 (float64
-        where the features are), whatever precision the features have."""
+        """K of the images behind h1 and h2, summed over all networks; products at the accuracy of
+        float32 (products.py; float64 where the features are), whatever precision the features
+        have."""
+        if h1 is h2 and not _on_cpu():
+            return _gram_alone(self.kernel, self.axis, h1)
         return _gram(self.kernel, self.axis, h1, h2)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _features(kernel: Any, axis: Any, micro: Any, params: Any, x: Any) -> Array:
-    return kernel.by_network(params, x, micro, partial(each, axis=axis))
+    return kernel.by_network(params, x, micro, partial(each, axis=axis, unroll=True))
 
 
 def _features_forward(kernel: Any, axis: Any, micro: Any, params: Any, x: Any) -> Any:
@@ -78,7 +88,8 @@ def _features_backward(kernel: Any, axis: Any, micro: Any, saved: Any, d_h: Arra
 
         return in_micro_batches(block, micro, x, d_rows)
 
-    return None, ordered_sum(pull, (params, d_h), kernel.networks, axis)
+    unroll = _written_out(d_h.dtype, *d_h.shape)
+    return None, ordered_sum(pull, (params, d_h), kernel.networks, axis, unroll)
 
 
 _features.defvjp(_features_forward, _features_backward)
@@ -87,9 +98,10 @@ _features.defvjp(_features_forward, _features_backward)
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _gram(kernel: Any, axis: Any, h1: Features, h2: Features) -> Array:
     def product(pair: Any) -> Array:
-        return jnp.matmul(pair[0], pair[1].T, precision="highest")
+        return _multiply(kernel, pair[0], pair[1].T)
 
-    total = ordered_sum(product, (h1, h2), kernel.networks, axis)
+    unroll = _written_out(h1.dtype, h1.shape[0], h1.shape[1], h2.shape[1])
+    total = ordered_sum(product, (h1, h2), kernel.networks, axis, unroll)
     return total * kernel.scale + kernel.architecture.bias_variance
 
 
@@ -100,9 +112,58 @@ def _gram_forward(kernel: Any, axis: Any, h1: Features, h2: Features) -> Any:
 def _gram_backward(kernel: Any, axis: Any, saved: Any, d_k: Array) -> Any:
     h1, h2 = saved
     d_k = d_k * kernel.scale
-    d_h1 = each(lambda h: jnp.matmul(d_k, h, precision="highest"), h2, axis)
-    d_h2 = each(lambda h: jnp.matmul(d_k.T, h, precision="highest"), h1, axis)
-    return d_h1, d_h2
+    return _by_network(kernel, axis, d_k, h2), _by_network(kernel, axis, d_k.T, h1)
 
 
 _gram.defvjp(_gram_forward, _gram_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _gram_alone(kernel: Any, axis: Any, h: Features) -> Array:
+    """_gram(h, h), with one product of a network in its derivative, (dK + dK^T) h, in place of
+    two."""
+    return _gram(kernel, axis, h, h)
+
+
+def _gram_alone_forward(kernel: Any, axis: Any, h: Features) -> Any:
+    return _gram_alone(kernel, axis, h), h
+
+
+def _gram_alone_backward(kernel: Any, axis: Any, h: Features, d_k: Array) -> Any:
+    return (_by_network(kernel, axis, (d_k + d_k.T) * kernel.scale, h),)
+
+
+_gram_alone.defvjp(_gram_alone_forward, _gram_alone_backward)
+
+
+def _by_network(kernel: Any, axis: Any, d_k: Array, h: Features) -> Features:
+    """d_k h_m of each network m."""
+    unroll = _written_out(h.dtype, h.shape[0], d_k.shape[0], h.shape[2])
+
+    def product(h: Array) -> Array:
+        # Apart, so that XLA does not multiply several networks at once: a product of another shape
+        # may be another algorithm, and a device's networks depend on the number of devices.
+        own = lax.optimization_barrier((d_k, h)) if unroll else (d_k, h)
+        return _multiply(kernel, *own)
+
+    return each(product, h, axis, unroll)
+
+
+def _multiply(kernel: Any, a: Array, b: Array) -> Array:
+    return jnp.matmul(a, b, precision=products.precision_of(kernel.arithmetic, a.dtype))
+
+
+def _written_out(dtype: jnp.dtype, networks: int, *shape: int) -> bool:
+    """Whether what networks do one after the other, with a result of this shape each, is written
+    out. Never on a CPU, whose compiler rounds otherwise outside a loop."""
+    nbytes = networks * math.prod(shape) * jnp.dtype(dtype).itemsize
+    return networks <= WRITTEN_OUT and nbytes <= WRITTEN_OUT_BYTES and not _on_cpu()
+
+
+def _at_once(draw: Any, keys: Array) -> Any:
+    """All networks drawn by the same launches, the same numbers; a loop has a dozen for each."""
+    return jax.vmap(draw)(keys)
+
+
+def _on_cpu() -> bool:
+    return jax.default_backend() == "cpu"

@@ -48,7 +48,8 @@ class Config:
     features: arithmetic of the networks. float32; tf32: float32 with products in TF32 where the
     device has them (10 bits of mantissa; a CPU has not, and computes in float32); bfloat16:
     products of bfloat16 numbers (7 bits), added up in float32. auto: see `arithmetic_of`. Kernel
-    matrices are products of float32 features in float32, and solved in float64, in any case.
+    matrices are products of float32 features at float32's accuracy (products.py), and solved in
+    float64, in any case.
     fused: the first block of the networks as one GPU kernel (kernels/fused_block.py). auto: as
     `fused_of` says.
     """

@@ -85,7 +85,11 @@ def arrange(networks: int, pieces: int, micro: int, coreset: int) -> Shares:
 
 
 def ordered_sum(
-    term: Callable[[Any], Any], operands: Any, count: int, axis: str | None = None
+    term: Callable[[Any], Any],
+    operands: Any,
+    count: int,
+    axis: str | None = None,
+    unroll: bool = False,
 ) -> Any:
     """sum over i of term(operands_i), i = 0, 1, ..., added in this order to zero.
 
@@ -95,6 +99,7 @@ def ordered_sum(
     operands: a pytree of arrays with i along their first axis; term: one of them to a pytree.
     axis: the mesh axis over which i is shared out in contiguous parts, padded at the end to equal
     lengths; `count` terms in all are real. Every device gets the sum.
+    unroll: no loop, the terms are written out one after the other (not for CPUs: see `each`).
     """
 
     def apart(x: Any) -> tuple[list[Array], list[Array]]:
@@ -118,20 +123,24 @@ def ordered_sum(
             value, number = apart(x)
             return add(total, value)[0], number
 
-        total, stacked = lax.scan(both, zeros(arrays), operands)
+        total, stacked = lax.scan(both, zeros(arrays), operands, unroll=unroll)
     else:
-        terms, stacked = each_gathered(apart, operands, count, axis)
-        total = lax.scan(add, zeros(arrays), terms)[0]
+        terms, stacked = each_gathered(apart, operands, count, axis, unroll)
+        total = lax.scan(add, zeros(arrays), terms, unroll=unroll)[0]
     sums = iter(total), iter(lax.scan(add, zeros(numbers), stacked, count)[0])
     return structure.unflatten([next(sums[0] if shape.ndim else sums[1]) for shape in shapes])
 
 
 def each_gathered(
-    function: Callable[[Any], Any], operands: Any, count: int, axis: str | None = None
+    function: Callable[[Any], Any],
+    operands: Any,
+    count: int,
+    axis: str | None = None,
+    unroll: bool = False,
 ) -> Any:
     """function(operands_i), i = 0 .. count - 1, stacked; shared out as in `ordered_sum`, and all of
     them on every device."""
-    found = each(function, operands, axis)
+    found = each(function, operands, axis, unroll)
     if axis is None:
         return found
     return jax.tree.map(lambda x: lax.all_gather(x, axis, tiled=True)[:count], found)
@@ -144,9 +153,14 @@ def map_shared(shares: Shares, name: str, function: Callable[[Any], Any], operan
     return each_gathered(function, own_part(operands, axis, shares.size(name)), count, axis)
 
 
-def each(function: Callable[[Any], Any], operands: Any, axis: str | None = None) -> Any:
+def each(
+    function: Callable[[Any], Any], operands: Any, axis: str | None = None, unroll: bool = False
+) -> Any:
     """lax.map that stays a loop where a device has one operand only: a loop of one pass is unrolled
-    into its surroundings, where a CPU's compiler fuses and rounds otherwise than in a loop."""
+    into its surroundings, where a CPU's compiler fuses and rounds otherwise than in a loop. unroll:
+    the contrary, no loop for any number of operands."""
+    if unroll:
+        return lax.scan(lambda _, x: (None, function(x)), None, operands, unroll=True)[1]
     if axis is None or jax.tree.leaves(operands)[0].shape[0] > 1 or jax.default_backend() != "cpu":
         return lax.map(function, operands)
     passes = jnp.minimum(lax.axis_index(axis) + 1, 1)  # 1, which the compiler does not know

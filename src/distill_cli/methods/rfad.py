@@ -30,6 +30,7 @@ from distill_cli.core.linalg import Reg
 from distill_cli.core.losses import LOSSES
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
+from distill_cli.kernels import products
 from distill_cli.kernels.ensemble import Ensemble
 from distill_cli.kernels.micro_batches import micro_pieces
 from distill_cli.kernels.random_features import RandomFeatureKernel, arithmetic_of, fused_of
@@ -221,8 +222,10 @@ def make(setting: Setting) -> RFAD:
 def arithmetic(config: Any) -> dict[str, Any]:
     """In what the parts of a step are computed; features and fused depend on the device."""
     module = importlib.import_module(f"distill_cli.arch.{config.architecture.name}")
+    features = arithmetic_of(config.kernel.features)
     return {
-        "features": arithmetic_of(config.kernel.features),
+        "features": features,
         "fused": fused_of(config.kernel.fused, module.build(config.architecture)),
-        "kernel_matrix": "float32", "pixel_matrix": "float32", "solve": "float64",
+        "kernel_matrix": products.arithmetic_of(features),
+        "pixel_matrix": "float32", "solve": "float64",
     }  # fmt: skip
