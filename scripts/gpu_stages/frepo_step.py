@@ -1,4 +1,5 @@
-"""Stage f: milliseconds per step of FRePo at published size, ten steps to a program."""
+"""Stage f: milliseconds per step of FRePo at published size, ten steps to a program; then in
+micro-batches, and with eight networks of the pool a step."""
 
 import sys
 from typing import Any
@@ -19,9 +20,11 @@ def main() -> int:
     configure_jax()
     overrides = ["method=frepo", "dataset=cifar10", "ipc=10", *(TINY if call.rehearse else ())]
     shape = SMALL if call.rehearse else CIFAR
-    for micro in ("null",) if call.rehearse else ("null", "512"):
-        with record.guarded("frepo", ipc=10, micro=micro) as row:
-            method, config = distiller([*overrides, f"batch.micro={micro}"], shape)
+    cells = [("null", 1), ("null", 2)] if call.rehearse else [("null", 1), ("512", 1), ("null", 8)]
+    for micro, networks in cells:
+        with record.guarded("frepo", ipc=10, micro=micro, networks=networks) as row:
+            own = [f"batch.micro={micro}", f"method.networks={networks}"]
+            method, config = distiller([*overrides, *own], shape)
             row["batch"] = config.batch.size
             problem = jax.device_put(points(100, config.batch.size, shape))
             state = method.init(jax.random.key(0), problem[0])

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from distill_cli.core.types import Batch, Coreset, one_hot_centred
+from distill_cli.kernels import products
 
 CIFAR = (32, 32, 3)
 CLASSES = 10
@@ -130,16 +131,17 @@ def median_ms(times: list[float]) -> float:
 
 
 def matmul_rates(size: int, repeats: int = 10) -> dict[str, float]:
-    """TFLOP/s of size x size matrix products: what this card reaches in each arithmetic."""
+    """TFLOP/s of size x size matrix products: what this card reaches in each arithmetic; of
+    bfloat16x6, kernels/products.py, in products of float32 numbers."""
     rates = {}
     square = jax.random.normal(jax.random.key(0), (size, size), jnp.float32)
     for name, dtype, precision in (
         ("float32", jnp.float32, "highest"), ("tf32", jnp.float32, "default"),
-        ("bfloat16", jnp.bfloat16, "default"),
+        ("bfloat16", jnp.bfloat16, "default"), ("bfloat16x6", jnp.float32, products.SPLIT),
     ):  # fmt: skip
         a = square.astype(dtype)
 
-        def product(a: Any, precision: str = precision) -> Any:
+        def product(a: Any, precision: Any = precision) -> Any:
             return jnp.matmul(a, a, precision=precision)
 
         program, _ = compiled(product, a)
