@@ -2,7 +2,7 @@
 """What a tensor core's products in RFAD's kernel matrices cost in accuracy, emulated on a CPU.
 
     python scripts/gram_accuracy.py [--images 100] [--batch 256] [--width 256] [--networks 8]
-                                    [--ridge 5e-3] [--pixels] [--dataset cifar10]
+                                    [--ridge 5e-3] [--pixels] [--dataset cifar10] [--json FILE]
 
 Real images, preprocessed as RFAD has them, features in float32 from random networks; from
 there on kernel matrices, regression and loss as in a step. Reference: the same features multiplied
@@ -13,6 +13,8 @@ Takes minutes.
 """
 
 import argparse
+import json
+from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
@@ -22,7 +24,7 @@ import numpy as np
 from gpu.emulate import ALGORITHMS, emulated
 from jaxtyping import Array
 
-HEAD = f"{'products':16} {'K':>9} {'diagonal':>9} {'alpha':>9} {'features':>9} {'pixels':>9}"
+COLUMNS = ("K", "diagonal", "alpha", "features", "pixels")
 
 
 class Problem:
@@ -93,6 +95,7 @@ def main() -> None:
     parser.add_argument("--dataset", default="cifar10", help="one of ten classes")
     parser.add_argument("--ridge", type=float, default=5e-3)
     parser.add_argument("--pixels", action="store_true")
+    parser.add_argument("--json", type=Path, help="file for the table and what it is of")
     options = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
@@ -102,7 +105,8 @@ def main() -> None:
     exact = jax.jit(problem.regression)(*doubles)
     pixels = jax.jit(problem.pixels)
     exact_pixels = pixels(exact[2]) if options.pixels else None
-    print(HEAD, flush=True)
+    rows = []
+    print(f"{'products':16} " + " ".join(f"{name:>9}" for name in COLUMNS), flush=True)
     for name in ("float32", *ALGORITHMS):
         for whole in (False,) if name == "float32" else (False, True):
 
@@ -118,6 +122,11 @@ def main() -> None:
                 row.append(angle(pixels(found[2]), exact_pixels))
             label = name + (" whole" if whole else "")
             print(f"{label:16} " + " ".join(f"{value:9.1e}" for value in row), flush=True)
+            values = dict(zip(COLUMNS, map(float, row), strict=False))
+            rows.append({"products": name, "whole": whole, **values})
+    if options.json:
+        of = {name: value for name, value in vars(options).items() if name != "json"}
+        options.json.write_text(json.dumps({**of, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

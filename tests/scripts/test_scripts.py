@@ -177,15 +177,19 @@ def test_record_result(tmp_path):
     assert "private" not in written.read_text() and "scratch" not in record
 
 
-def test_gram_accuracy():
+def test_gram_accuracy(tmp_path):
     """A row of errors for each algorithm; six bfloat16 products are far better than one of TF32 and
     no worse than float32 arithmetic."""
     sizes = ["--images=12", "--batch=8", "--width=4", "--networks=1", "--dataset=digits"]
-    done = run("gram_accuracy.py", *sizes)
+    done = run("gram_accuracy.py", *sizes, f"--json={tmp_path / 'table.json'}")
     assert done.returncode == 0, done.stderr
     lines = [line.rsplit(maxsplit=4) for line in done.stdout.splitlines()[1:]]
     alpha = {name.strip(): float(row[2]) for name, *row in lines}
     assert len(alpha) == 9
+    table = json.loads((tmp_path / "table.json").read_text())
+    assert table["images"] == 12 and len(table["rows"]) == 9
+    of = {row["products"] + " whole" * row["whole"]: row["alpha"] for row in table["rows"]}
+    assert {name: float(f"{value:.1e}") for name, value in of.items()} == alpha
     assert alpha["BF16_X6"] < 1.5 * alpha["float32"] < 0.5 * alpha["TF32"]
 
 
