@@ -19,6 +19,9 @@ PROGRAM = Path(__file__).with_name("devices_program.py")
 MESHES = {
     "rfad of 4": {2: (1, 2), 3: (1, 3), 4: (1, 4), 8: (2, 4)},
     "rfad of 1": {5: (5, 1)},
+    "rfad of 4, in one piece": {4: (1, 4)},
+    "rfad of 1, in one piece": {4: (4, 1)},
+    "frepo of 1, in one piece": {4: (4, 1)},
     "frepo of 1": {5: (5, 1)},
     "frepo of 3": {3: (1, 3), 8: (4, 2)},
     "dc": {3: (3,)},
@@ -90,6 +93,7 @@ def test_the_mesh_is_the_one_on_which_the_longest_share_is_shortest(monkeypatch)
             shares = arrange(networks, pieces, micro, coreset)
             along, across = shares.size(NETWORK), shares.size(BATCH)
             assert along * across == count
+            assert shares.busy == along * min(across, pieces)
 
             def longest(a: int, n=networks, p=pieces, c=count, m=micro, s=coreset) -> int:
                 return -(-n // a) * (-(-p // (c // a)) * m + 4 * s)

@@ -28,9 +28,11 @@ WHOLE = P()  # the same on every device
 
 @dataclass(frozen=True)
 class Shares:
-    """mesh: axes (batch, network), or None where one device does everything."""
+    """mesh: axes (batch, network), or None where one device does everything; busy: devices that
+    have something to do of their own."""
 
     mesh: Mesh | None = None
+    busy: int = 1
 
     def axis(self, name: str) -> str | None:
         """The axis of that name, for `ordered_sum`; None where it has length 1."""
@@ -56,9 +58,10 @@ class Shares:
 ALONE = Shares()
 
 
-def in_a_row(axis: str) -> Shares:
-    """All chosen devices along one axis."""
-    return ALONE if len(devices.chosen()) == 1 else Shares(devices.row(axis))
+def in_a_row(axis: str, items: int) -> Shares:
+    """All chosen devices along one axis, over which so many items are shared out."""
+    count = len(devices.chosen())
+    return ALONE if 1 in (count, items) else Shares(devices.row(axis), min(count, items))
 
 
 def arrange(networks: int, pieces: int, micro: int, coreset: int) -> Shares:
@@ -81,7 +84,8 @@ def arrange(networks: int, pieces: int, micro: int, coreset: int) -> Shares:
     along = min(sizes, key=work)
     # Neighbours in the list of devices, which lie in one host, share the networks.
     grid = devices.row().devices.reshape(-1, along)
-    return Shares(Mesh(grid, (BATCH, NETWORK), axis_types=(AxisType.Auto, AxisType.Auto)))
+    mesh = Mesh(grid, (BATCH, NETWORK), axis_types=(AxisType.Auto, AxisType.Auto))
+    return Shares(mesh, along * min(pieces, count // along))
 
 
 def ordered_sum(
@@ -156,17 +160,19 @@ def map_shared(shares: Shares, name: str, function: Callable[[Any], Any], operan
 def each(
     function: Callable[[Any], Any], operands: Any, axis: str | None = None, unroll: bool = False
 ) -> Any:
-    """lax.map that stays a loop where a device has one operand only: a loop of one pass is unrolled
-    into its surroundings, where a CPU's compiler fuses and rounds otherwise than in a loop. unroll:
-    the contrary, no loop for any number of operands."""
+    """lax.map that stays a loop where a device has one operand only, which is chosen in the loop: a
+    CPU's compiler unrolls one pass, and moves what does not depend on the pass out of a loop, into
+    surroundings where it fuses and rounds otherwise. unroll: the contrary, no loop for any number
+    of operands."""
     if unroll:
         return lax.scan(lambda _, x: (None, function(x)), None, operands, unroll=True)[1]
     if axis is None or jax.tree.leaves(operands)[0].shape[0] > 1 or jax.default_backend() != "cpu":
         return lax.map(function, operands)
     passes = jnp.minimum(lax.axis_index(axis) + 1, 1)  # 1, which the compiler does not know
     first = jax.tree.map(lambda x: x[0], operands)
+    operands = jax.tree.map(lambda x: jnp.concatenate([x, x]), operands)
     empty = jax.tree.map(
-        lambda s: jnp.zeros((1, *s.shape), s.dtype), jax.eval_shape(function, first)
+        lambda s: jnp.zeros((2, *s.shape), s.dtype), jax.eval_shape(function, first)
     )
 
     def body(i: Array, found: Any) -> Any:
@@ -174,7 +180,7 @@ def each(
         value = function(operand)
         return jax.tree.map(lambda x, y: lax.dynamic_update_index_in_dim(x, y, i, 0), found, value)
 
-    return lax.fori_loop(0, passes, body, empty)
+    return jax.tree.map(lambda x: x[:1], lax.fori_loop(0, passes, body, empty))
 
 
 def own_part(tree: Any, axis: str | None, parts: int) -> Any:

@@ -246,5 +246,5 @@ def make(setting: Setting) -> DC:
     inner = config.inner if config.inner is not None else inner
     strategy = matching.strategy_of(setting)
     config = replace(config, augmentation=strategy)
-    net, shares = matching.matching_net(setting), in_a_row(CLASS)
+    net, shares = matching.matching_net(setting), in_a_row(CLASS, setting.classes)
     return DC(setting, config, net, outer, inner, strategy, shares)

@@ -155,4 +155,4 @@ def make(setting: Setting) -> DM:
     """DM bound to a setting."""
     net = matching.matching_net(setting)
     strategy = matching.strategy_of(setting)
-    return DM(setting, setting.config.method, net, strategy, in_a_row(CLASS))
+    return DM(setting, setting.config.method, net, strategy, in_a_row(CLASS, setting.classes))

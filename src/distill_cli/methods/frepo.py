@@ -195,7 +195,7 @@ class FRePo:
 
         Their initial weights are fixed by key; each coreset trains them online_updates / 2 steps.
         """
-        count, shares = self.validation_networks, in_a_row(NETWORK)
+        count, shares = self.validation_networks, in_a_row(NETWORK, self.validation_networks)
         networks, updates = self.networks, self.networks.most // 2
 
         def score(keys: Array, images: Array, labels: Array, coreset: Coreset) -> dict[str, Array]:

@@ -59,7 +59,7 @@ def krr_value_and_grad(
     """
     pieces = split_micro(batch, micro)
     count, total = pieces.labels.shape[0], batch.labels.shape[0]
-    axis = shares.axis(BATCH)
+    axis = shares.axis(BATCH) if count > 1 else None  # a single one is everybody's
 
     def solve(phi_s: Array, y_s: Array) -> Array:
         return krr_solve(gram(phi_s, phi_s), y_s, reg)

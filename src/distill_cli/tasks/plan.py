@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 
+from distill_cli.core import devices
 from distill_cli.methods.base import Distiller
 from distill_cli.report import words
 from distill_cli.tasks.problem import Problem
@@ -19,6 +20,16 @@ def device_name() -> str:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return f"cpu ({cores} cores)"
     return device.device_kind
+
+
+def at_work(distiller: Distiller) -> str:
+    """The devices of a run, and how many of them a step keeps busy where that is not all."""
+    count, shares = len(devices.chosen()), getattr(distiller, "shares", None)
+    if count == 1:
+        return device_name()
+    busy = count if shares is None else shares.busy
+    text = f", {busy} of them at work in a step (docs/gpu.md)" if busy < count else ""
+    return f"{count} x {device_name()}{text}"
 
 
 def expected_memory(problem: Problem, networks: int) -> float:
@@ -82,7 +93,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
         f"  steps    at most {steps}, {flops / 1e9:.3g} GFLOP each; patience "
         f"{config.validation.patience}; validation on {len(problem.valid_rows)} training images",
         f"  measures {', '.join(config.evaluation.protocols) or 'nothing'}",
-        f"  device   {device_name()}, about {memory} for arrays",
+        f"  device   {at_work(distiller)}, about {memory} for arrays",
         f"  result   {folder}",
     ]
     return "\n".join(lines)
