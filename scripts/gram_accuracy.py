@@ -24,6 +24,8 @@ import numpy as np
 from gpu.emulate import ALGORITHMS, emulated
 from jaxtyping import Array
 
+from distill_cli.errors import UserError
+
 COLUMNS = ("K", "diagonal", "alpha", "features", "pixels")
 
 
@@ -80,6 +82,13 @@ class Problem:
         return pull(gradient.astype(jnp.float32))[0]
 
 
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text}: must be a whole number of at least 1")
+    return int(text)
+
+
 def angle(a: Array, b: Array) -> float:
     """1 - cosine, in float64."""
     x, y = (np.asarray(v, np.float64).ravel() for v in (a, b))
@@ -91,16 +100,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     for name, default in (("images", 100), ("batch", 256), ("width", 256), ("networks", 8)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--dataset", default="cifar10", help="one of ten classes")
-    parser.add_argument("--ridge", type=float, default=5e-3)
+        parser.add_argument(f"--{name}", type=positive, default=default)
+    parser.add_argument("--dataset", default="cifar10", help="as of distill, with ten classes")
+    parser.add_argument("--ridge", type=float, default=5e-3, help="above 0")
     parser.add_argument("--pixels", action="store_true")
     parser.add_argument("--json", type=Path, help="file for the table and what it is of")
     options = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_x64", True)
-
-    problem = Problem(options)
+    if not options.ridge > 0:
+        parser.error(f"--ridge={options.ridge}: must be above 0")
+    try:
+        problem = Problem(options)
+    except UserError as error:
+        parser.error(str(error))
     doubles = (h.astype(jnp.float64) for h in (problem.h_s, problem.h_t))
     exact = jax.jit(problem.regression)(*doubles)
     pixels = jax.jit(problem.pixels)

@@ -19,8 +19,8 @@ ABORTED = "distributed service detected fatal errors"
 # Of gloo and of the coordination service: noise while all is well, and the abort itself; then the
 # lines that follow the first one of a message about lost processes, their numbers among them.
 NOISE = re.compile(
-    rb"\[Gloo\] Rank|coordination_service|client\.h:\d+\]|distributed_runtime|^\s*@ +0x"
-    rb"|Check failure stack trace"
+    rb"\[Gloo\] Rank|connected peer ranks|coordination_service|client\.h:\d+\]"
+    rb"|distributed_runtime|^\s*@ +0x|Check failure stack trace"
     rb"|^The following tasks are unhealthy|^The tasks have crashed|^RPC: /|^[\d,\s]*$"
 )
 

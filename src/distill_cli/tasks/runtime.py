@@ -18,15 +18,17 @@ from distill_cli.data.cache import cache_dir
 from distill_cli.errors import UserError
 from distill_cli.kernels import EXACT_KERNELS
 
+VIRTUAL = "xla_force_host_platform_device_count"  # of XLA_FLAGS
+
 
 def configure_jax(kernel: str = "", wanted: str = "auto") -> None:
     """64-bit numbers are allowed (kernel solves need them); float32 is chosen explicitly.
 
     kernel: name of the run's kernel. For the exact ones every core is a device of its own, among
-    which their matrices are shared out (kernels/exact_kernel.py); a process whose devices are
-    already chosen keeps them. wanted: the setting `devices`. Compiled programs are kept in the
-    cache folder: other seeds and resumed runs start sooner. JAX_ENABLE_COMPILATION_CACHE=false
-    turns that off.
+    which their matrices are shared out (kernels/exact_kernel.py), unless XLA_FLAGS say how many
+    devices a CPU has; a process whose devices are already chosen keeps them. wanted: the setting
+    `devices`. Compiled programs are kept in the cache folder: other seeds and resumed runs start
+    sooner. JAX_ENABLE_COMPILATION_CACHE=false turns that off.
     """
     import jax
 
@@ -42,7 +44,7 @@ def configure_jax(kernel: str = "", wanted: str = "auto") -> None:
             jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
     # An entry that another process is still writing is compiled again, which is no news.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
-    if kernel in EXACT_KERNELS:
+    if kernel in EXACT_KERNELS and VIRTUAL not in os.environ.get("XLA_FLAGS", ""):
         cores = min(hosts.gather(len(os.sched_getaffinity(0))))
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", cores)
