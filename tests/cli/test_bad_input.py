@@ -94,6 +94,10 @@ def test_null_is_refused_in_the_words_of_the_command_line(command, key, wanted):
         ("evaluation=[null]", "unknown (did you mean none?)"),
         ("dataset=1", "unknown; choose one of"),
         ("kernel=[]", "choose one of nngp, ntk, random_features"),
+        ("method=[rfad]", "unknown (did you mean rfad?); choose one of"),
+        ("dataset=[]", "unknown; choose one of"),
+        ("method={a:1}", "unknown; choose one of"),
+        ("evaluation={a:1}", "unknown; choose one of all, dc"),
         ("dataset=''", "unknown; choose one of"),
     ],
 )

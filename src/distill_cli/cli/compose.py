@@ -61,7 +61,7 @@ def compose(name: str, overrides: Iterable[str]) -> DictConfig:
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
             return hydra.compose(name, overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(one_line(error, name)) from error
+        raise no_name(overrides) or UserError(one_line(error, name)) from error
     except (ValueError, TypeError) as error:
         if found := no_name(overrides):
             raise found from error

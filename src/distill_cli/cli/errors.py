@@ -27,6 +27,7 @@ SECTIONS = (
 )
 
 NOTHING = object()
+OF_SEVERAL = ("evaluation", "logger")  # groups of which a run takes a list
 # Words of a command line that computes nothing.
 SHOWS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
          "--shell-completion", "-sc")  # fmt: skip
@@ -108,7 +109,8 @@ def no_name(words: Iterable[str]) -> UserError | None:
         if not group or one.is_sweep_override() or one.is_delete():
             continue
         value: Any = one.value()
-        if not all(isinstance(n, str) for n in (value if isinstance(value, list) else [value])):
+        names = value if isinstance(value, list) and key in OF_SEVERAL else [value]
+        if not all(isinstance(name, str) for name in names):
             if choices := group_choices(key):
                 return choice_error(key, value, choices)
             return UserError(f"{key}={shown(value)}: must be a name")
@@ -211,7 +213,9 @@ def message_and_code(error: BaseException, config_name: str = "config") -> tuple
         return "interrupted; the same command goes on from the last checkpoint", 130
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return error.filename and (f"cannot use {error.filename}: {error.strerror}", 2)
-    return one_line(error, config_name), 2
+    hydras = isinstance(error, HydraException | OmegaConfBaseException)
+    wrong = no_name(sys.argv[1:]) if hydras else None
+    return str(wrong or one_line(error, config_name)), 2
 
 
 @contextlib.contextmanager
