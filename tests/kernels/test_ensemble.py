@@ -75,6 +75,26 @@ def test_an_accelerators_path_against_autodiff(monkeypatch, unrolled):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_networks_are_a_loop_on_a_cpu_and_written_out_elsewhere(monkeypatch, on_cpu):
+    """Outside a loop a CPU's convolutions are slower and round otherwise."""
+    monkeypatch.setattr(ensemble_module, "_on_cpu", lambda: on_cpu)
+
+    def convolutions(networks: int) -> int:
+        ensemble = Ensemble(RandomFeatureKernel(convnet(5, 2), SHAPE, networks))
+        params = jax.eval_shape(ensemble.sample, jax.random.key(0))
+
+        def total(params, x):
+            h = ensemble.features(params, x, None)
+            return jnp.sum(ensemble.gram(h, h))
+
+        x = jax.ShapeDtypeStruct((4, *SHAPE), jnp.float32)
+        compiled = jax.jit(jax.grad(total, 1)).lower(params, x).compile()
+        return compiled.as_text().count(" convolution(")
+
+    assert (convolutions(2) == convolutions(5)) is on_cpu
+
+
 def test_a_network_depends_on_key_and_number_alone():
     kernel = RandomFeatureKernel(convnet(5, 1), SHAPE, 4)
     every = kernel.sample(jax.random.key(1))

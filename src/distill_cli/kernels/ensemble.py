@@ -69,7 +69,9 @@ class Ensemble:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
 def _features(kernel: Any, axis: Any, micro: Any, params: Any, x: Any) -> Array:
-    return kernel.by_network(params, x, micro, partial(each, axis=axis, unroll=True))
+    networks = jax.tree.leaves(params)[0].shape[0]
+    unroll = _written_out(x.dtype, networks)  # the features of all are in memory in any case
+    return kernel.by_network(params, x, micro, partial(each, axis=axis, unroll=unroll))
 
 
 def _features_forward(kernel: Any, axis: Any, micro: Any, params: Any, x: Any) -> Any:
@@ -112,7 +114,7 @@ def _gram_forward(kernel: Any, axis: Any, h1: Features, h2: Features) -> Any:
 def _gram_backward(kernel: Any, axis: Any, saved: Any, d_k: Array) -> Any:
     h1, h2 = saved
     d_k = d_k * kernel.scale
-    return _by_network(kernel, axis, d_k, h2), _by_network(kernel, axis, d_k.T, h1)
+    return _by_network(kernel, axis, d_k, h2), _by_network(kernel, axis, d_k, h1, transposed=True)
 
 
 _gram.defvjp(_gram_forward, _gram_backward)
@@ -136,15 +138,20 @@ def _gram_alone_backward(kernel: Any, axis: Any, h: Features, d_k: Array) -> Any
 _gram_alone.defvjp(_gram_alone_forward, _gram_alone_backward)
 
 
-def _by_network(kernel: Any, axis: Any, d_k: Array, h: Features) -> Features:
-    """d_k h_m of each network m."""
-    unroll = _written_out(h.dtype, h.shape[0], d_k.shape[0], h.shape[2])
+def _by_network(
+    kernel: Any, axis: Any, d_k: Array, h: Features, transposed: bool = False
+) -> Features:
+    """d_k h_m of each network m, or d_k^T h_m."""
+    rows = d_k.shape[1 if transposed else 0]
+    unroll = _written_out(h.dtype, h.shape[0], rows, h.shape[2])
 
     def product(h: Array) -> Array:
         # Apart, so that XLA does not multiply several networks at once: a product of another shape
         # may be another algorithm, and a device's networks depend on the number of devices.
-        own = lax.optimization_barrier((d_k, h)) if unroll else (d_k, h)
-        return _multiply(kernel, *own)
+        left, right = lax.optimization_barrier((d_k, h)) if unroll else (d_k, h)
+        # Turned over here, where the product takes it in: a turned matrix that a loop is given is
+        # another operand, summed in another order.
+        return _multiply(kernel, left.T if transposed else left, right)
 
     return each(product, h, axis, unroll)
 
