@@ -4,7 +4,7 @@
     python scripts/gpu_compile.py [names...] [--devices 1,8] [--write] [--list]
                                   [--json FILE] [--against FILE] [--keep-hlo FOLDER]
 
-Needs an environment with JAX's CUDA plugin (pip install "jax[cuda12]"); nothing runs on a device.
+Needs an environment with JAX's CUDA plugin (pip install ".[cuda12]"); nothing runs on a device.
 Prints memory, launches, traffic of device memory, a roofline estimate and bad signs of each
 program. Exit code 0; 1 where a program got worse than the record by more than 5 % (temporary
 memory, launches, HBM bytes, roofline time), shows a new bad sign or no longer compiles; 2 without
@@ -47,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     if target.plugin() is None:
         print(
             "error: this environment has no CUDA plugin of JAX; in one of its own: "
-            'pip install "jax[cuda12]"',
+            'pip install ".[cuda12]"',
             file=sys.stderr,
         )
         return 2
