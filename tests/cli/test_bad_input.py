@@ -1,5 +1,6 @@
 """Wrong input: one clear line, exit code 2, nothing left behind, nothing computed."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -175,9 +176,13 @@ def test_evaluate(command, tmp_path, arguments, message):
     assert len(done.err.strip().splitlines()) == 1
 
 
+@pytest.mark.parametrize("backend", ["gpu", "cpu"])
 @pytest.mark.parametrize("inside", [job_errors, exit_codes])
-def test_memory_of_a_device_that_does_not_suffice_is_one_line(inside, capsys):
-    """What JAX says where another program holds a GPU's memory, and where a step needs more."""
+def test_memory_that_does_not_suffice_is_one_line(inside, backend, capsys, monkeypatch):
+    """What JAX says where another program holds a GPU's memory, and where a step needs more; a
+    machine without a GPU is not told of nvidia-smi."""
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    wanted = {"gpu": "the device's memory is taken or too small", "cpu": "the machine's memory is"}
     for text in (
         "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 5.23GiB.",
         "INTERNAL: cuInit failed: CUDA_ERROR_OUT_OF_MEMORY: out of memory",
@@ -186,7 +191,8 @@ def test_memory_of_a_device_that_does_not_suffice_is_one_line(inside, capsys):
             raise RuntimeError(text)
         assert left.value.code == 1
         (line,) = capsys.readouterr().err.strip().splitlines()
-        assert line.startswith("error: the device's memory is taken or too small")
+        assert line.startswith(f"error: {wanted[backend]}")
+        assert ("nvidia-smi" in line) == (backend == "gpu")
         assert ("5.23GiB wanted" in line) == ("5.23" in text)
     with (
         pytest.raises(RuntimeError, match="a bug"),

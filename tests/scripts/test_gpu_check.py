@@ -149,6 +149,15 @@ def test_a_stage_that_hangs_or_crashes_is_ended_and_its_rows_are_kept(tmp_path, 
         assert not state.exists() or state.read_text().split()[2] == "Z"
 
 
+def exit_code(program) -> int:
+    """What the command ends with; its handler of SIGTERM is taken back."""
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        return program.main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.process
 def test_after_a_stage_that_hangs_the_next_one_runs(tmp_path, program, monkeypatch):
     """The whole command with fake stages: a hangs, b crashes, c is fine."""
@@ -164,11 +173,7 @@ def test_after_a_stage_that_hangs_the_next_one_runs(tmp_path, program, monkeypat
 
     monkeypatch.setattr(program.Campaign, "call", call)
     monkeypatch.delenv("TFDS_DATA_DIR", raising=False)  # with data, another process prepares them
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        assert program.main() == 1
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert exit_code(program) == 1
     report = json.loads((tmp_path / "gpu_check.json").read_text())
     stages = report["stages"]
     assert [stages[name]["status"] for name in "abc"] == ["killed", "failed", "done"]
@@ -195,11 +200,7 @@ def test_wrong_arguments(program, monkeypatch, tmp_path, capsys, arguments, word
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["gpu_check.py", *arguments])
     monkeypatch.setattr(program, "supervise", None)
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        assert program.main() == 2
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    assert exit_code(program) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and word in line
 

@@ -195,12 +195,17 @@ def device_memory() -> Iterator[None]:
             raise
         wanted = re.search(r"allocat\w+ ([\d.]+ ?[KMGT]?i?B|\d+ bytes)", text)
         size = f" ({wanted.group(1)} wanted)" if wanted else ""
-        raise RunStopped(
-            f"the device's memory is taken or too small{size}; end other programs on it "
-            "(nvidia-smi lists them), choose another one with CUDA_VISIBLE_DEVICES, or lower "
-            "batch.micro",
-            1,
-        ) from error
+        import jax
+
+        if jax.default_backend() == "cpu":
+            text = f"the machine's memory is too small{size}; lower batch.micro or the images' size"
+        else:
+            text = (
+                f"the device's memory is taken or too small{size}; end other programs on it "
+                "(nvidia-smi lists them), choose another one with CUDA_VISIBLE_DEVICES, or lower "
+                "batch.micro"
+            )
+        raise RunStopped(text, 1) from error
 
 
 def message_and_code(error: BaseException, config_name: str = "config") -> tuple[str, int] | None:

@@ -61,7 +61,7 @@ ALONE = Shares()
 def in_a_row(axis: str, items: int) -> Shares:
     """All chosen devices along one axis, over which so many items are shared out."""
     count = len(devices.chosen())
-    return ALONE if 1 in (count, items) else Shares(devices.row(axis), min(count, items))
+    return ALONE if count == 1 else Shares(devices.row(axis), min(count, items))
 
 
 def arrange(networks: int, pieces: int, micro: int, coreset: int) -> Shares:
@@ -153,8 +153,21 @@ def each_gathered(
 def map_shared(shares: Shares, name: str, function: Callable[[Any], Any], operands: Any) -> Any:
     """[function(operands_0), function(operands_1), ...] stacked, shared out over the axis of that
     name; all of them on every device. Inside `shares.spread`."""
-    axis, count = shares.axis(name), jax.tree.leaves(operands)[0].shape[0]
-    return each_gathered(function, own_part(operands, axis, shares.size(name)), count, axis)
+    own, count, axis = _shared(shares, name, operands)
+    return each_gathered(function, own, count, axis)
+
+
+def sum_shared(shares: Shares, name: str, term: Callable[[Any], Any], operands: Any) -> Any:
+    """ordered_sum of term(operands_0), term(operands_1), ..., shared out likewise."""
+    own, count, axis = _shared(shares, name, operands)
+    return ordered_sum(term, own, count, axis)
+
+
+def _shared(shares: Shares, name: str, operands: Any) -> tuple[Any, int, str | None]:
+    """(this device's operands, their number in all, the axis): a single one is everybody's."""
+    count = jax.tree.leaves(operands)[0].shape[0]
+    axis = shares.axis(name) if count > 1 else None
+    return own_part(operands, axis, shares.size(name)), count, axis
 
 
 def each(

@@ -24,7 +24,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.kernels.micro_batches import in_micro_batches
-from distill_cli.kernels.shares import NETWORK, Shares, map_shared, ordered_sum, own_part
+from distill_cli.kernels.shares import NETWORK, Shares, map_shared, sum_shared
 from distill_cli.nets import Net
 
 ONLINE_IMAGES = 1000  # an online step sees at most this many coreset images (released program)
@@ -122,12 +122,13 @@ def adam_direction() -> optax.GradientTransformation:
     """optax.scale_by_adam, m / (1 - 0.9^t) / (sqrt(v / (1 - 0.999^t)) + 1e-8), with the first two
     quotients as products: XLA joins quotients of quotients in programs for several devices and not
     in programs for one, which then round otherwise."""
-    adam = optax.scale_by_adam()
+    decays, eps = (0.9, 0.999), 1e-8
+    adam = optax.scale_by_adam(*decays, eps)
 
     def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         _, state = adam.update(updates, state, params)
-        m, v = (1 / jnp.asarray(1 - decay**state.count, jnp.float32) for decay in (0.9, 0.999))
-        direction = jax.tree.map(lambda a, b: a * m / (jnp.sqrt(b * v) + 1e-8), state.mu, state.nu)
+        m, v = (1 / jnp.asarray(1 - decay**state.count, jnp.float32) for decay in decays)
+        direction = jax.tree.map(lambda a, b: a * m / (jnp.sqrt(b * v) + eps), state.mu, state.nu)
         return direction, state
 
     return optax.GradientTransformation(adam.init, update)
@@ -170,15 +171,15 @@ class Turn:
     def mean(self, function: Callable[[Any, Batch], Any], pool: Member, batch: Batch) -> Any:
         """Mean over the members of function(variables, part of the batch), each with a part of its
         own of the batch: every count-th image; what does not divide is left out."""
-        count, axis = self.indices.shape[0], self.shares.axis(NETWORK)
-        own = own_part(jnp.arange(count), axis, self.shares.size(NETWORK))
+        count = self.indices.shape[0]
         parts = [x[: len(x) // count * count].reshape(-1, count, *x.shape[1:]) for x in batch]
 
         def of_member(number: Array) -> Any:
             part = Batch(*(x[:, number] for x in parts))
             return function(take(pool, self.indices[number]).variables, part)
 
-        return jax.tree.map(lambda x: x / count, ordered_sum(of_member, own, count, axis))
+        total = sum_shared(self.shares, NETWORK, of_member, jnp.arange(count))
+        return jax.tree.map(lambda x: x / count, total)
 
     def maintained(self, pool: Member, coreset: Coreset) -> Member:
         """The pool with each of the members one online step older, or replaced."""

@@ -25,15 +25,7 @@ from distill_cli.core.types import Batch, Coreset
 from distill_cli.kernels.ensemble import Ensemble
 from distill_cli.kernels.micro_batches import cut, micro_pieces
 from distill_cli.kernels.random_features import RandomFeatureKernel
-from distill_cli.kernels.shares import (
-    ALONE,
-    BATCH,
-    NETWORK,
-    Shares,
-    arrange,
-    ordered_sum,
-    own_part,
-)
+from distill_cli.kernels.shares import ALONE, BATCH, NETWORK, Shares, arrange, sum_shared
 
 Featurise = Callable[[Array], Array]
 Gram = Callable[..., Array]
@@ -58,8 +50,7 @@ def krr_value_and_grad(
     the same result. Returns ({loss, accuracy}, gradients in the shape of the coreset).
     """
     pieces = split_micro(batch, micro)
-    count, total = pieces.labels.shape[0], batch.labels.shape[0]
-    axis = shares.axis(BATCH) if count > 1 else None  # a single one is everybody's
+    total = batch.labels.shape[0]
 
     def solve(phi_s: Array, y_s: Array) -> Array:
         return krr_solve(gram(phi_s, phi_s), y_s, reg)
@@ -80,8 +71,7 @@ def krr_value_and_grad(
         value_and_grad = jax.value_and_grad(micro_loss, has_aux=True)
         return value_and_grad((phi_s, alpha, coreset.log_temperature), *piece)
 
-    own = own_part(pieces, axis, shares.size(BATCH))
-    (value, hits), (d_phi, d_alpha, d_k) = ordered_sum(of_piece, own, count, axis)
+    (value, hits), (d_phi, d_alpha, d_k) = sum_shared(shares, BATCH, of_piece, pieces)
 
     d_phi_solve, d_labels = pull_solve(d_alpha)
     (d_images,) = pull_features(d_phi + d_phi_solve)
