@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Every number that a GPU has to show, in its first minutes: tests, rates, published cells.
 
-    python scripts/gpu_check.py [--stages a,b,c,d,e,f] [--budget 540] [--data TFDS_DIR]
+    python scripts/gpu_check.py [--stages a,b,c=40,d,e,f] [--budget 540] [--data TFDS_DIR]
                                 [--out FOLDER] [--rehearse]
 
     a  tests marked gpu; one step of RFAD, FRePo, DSA and KIP against the CPU; resume bit for bit
@@ -11,9 +11,9 @@
     e  the same at ipc 1
     f  the FRePo step at ipc 10
 
-Each stage is a process of its own with a limit (gpu_stages/budget.py); one that hangs or crashes
-loses nothing of the others. FOLDER/gpu_check.json is rewritten whole after every row, so it holds
-all that was measured whenever the machine goes away; FOLDER/rfad_ipc<n> are coresets for
+Each stage is a process of its own with a limit (gpu_stages/budget.py; c=40: 40 seconds); one that
+hangs or crashes loses nothing of the others. FOLDER/gpu_check.json is rewritten whole after every
+row, so it holds all that was measured whenever the machine goes away; FOLDER/rfad_ipc<n> are coresets for
 `distill-evaluate coreset=`. --data: CIFAR-10 as TensorFlow Datasets prepares it. --rehearse: the
 same paths in tiny sizes, also on a CPU. Exit codes: 0 all stages done, 1 some not, 2 wrong input or
 no accelerator.
@@ -44,7 +44,7 @@ MODULES = {
     "a": "correctness", "b": "rfad_step", "c": "exact_kernels",
     "d": "published", "e": "published", "f": "frepo_step",
 }  # fmt: skip
-LEAST_BUDGET = 60.0
+LEAST_BUDGET, MOST_BUDGET = 60.0, 1e6  # seconds
 PROBE = 60.0  # most seconds of the record card
 STARTUP = 2.0  # seconds until a stage's clock starts
 NEEDS_DATA = ("d", "e")
@@ -52,6 +52,14 @@ NEEDS_DATA = ("d", "e")
 
 class WrongInput(Exception):
     """Ends the program with one line and exit code 2."""
+
+
+def number(text: str) -> float:
+    """The number written; NaN where there is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")
 
 
 def arguments() -> argparse.Namespace:
@@ -65,16 +73,23 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("gpu_check"))
     parser.add_argument("--rehearse", action="store_true")
     options = parser.parse_args()
-    chosen = options.stages.split(",")
+    chosen, given = [], {}
+    for item in options.stages.split(","):
+        name, equals, seconds = item.partition("=")
+        chosen.append(name)
+        if equals:
+            given[name] = number(seconds)
+            if not LEAST <= given[name] <= MOST_BUDGET:
+                raise WrongInput(
+                    f"--stages={options.stages}: {item!r} in it; {name}=SECONDS takes"
+                    f" a number, at least {LEAST:.0f}"
+                )
     if wrong := [name for name in chosen if name not in STAGES] or len(set(chosen)) != len(chosen):
         bad = f"{wrong[0]!r} in it" if isinstance(wrong, list) else "a stage twice"
         raise WrongInput(f"--stages={options.stages}: {bad}; choose among {','.join(STAGES)}")
-    options.stages = [name for name in STAGES if name in chosen]
-    try:
-        options.budget = float(options.budget)
-    except ValueError:
-        options.budget = float("nan")
-    if not LEAST_BUDGET <= options.budget <= 1e6:
+    options.stages, options.given = [name for name in STAGES if name in chosen], given
+    options.budget = number(options.budget)
+    if not LEAST_BUDGET <= options.budget <= MOST_BUDGET:
         raise WrongInput(f"--budget: must be a number of seconds, at least {LEAST_BUDGET:.0f}")
     if options.data is None and os.environ.get("TFDS_DATA_DIR"):
         options.data = Path(os.environ["TFDS_DATA_DIR"])
@@ -95,7 +110,7 @@ class Campaign:
 
     def __init__(self, options: argparse.Namespace, work: Path) -> None:
         self.options, self.work = options, work
-        self.budget = Budget(options.budget)
+        self.budget = Budget(options.budget, given=options.given)
         self.file = options.out / "gpu_check.json"
         self.report: dict[str, Any] = {
             "benchmark": "gpu_check", "command": shlex.join(["python", *sys.argv]),

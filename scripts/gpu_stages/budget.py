@@ -3,13 +3,14 @@
     limit(a, b, c) = min(share * budget, left - reserve)      reserve: shares of e and f to come
     limit(d)       = left - reserve
     limit(e, f)    = left - reserve                           so that nothing stays unused
+    limit(given)   = min(its seconds, left)                   `--stages a=90`
 
 left is what remains of the budget less CLOSING, the time kept for ending processes and writing.
 A stage that ends early leaves its time to those behind it.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 STAGES = ("a", "b", "c", "d", "e", "f")
@@ -27,6 +28,7 @@ class Budget:
 
     seconds: float
     clock: Callable[[], float] = time.monotonic
+    given: Mapping[str, float] = field(default_factory=dict)  # stage -> its own seconds
     begun: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -42,7 +44,9 @@ class Budget:
 
     def reserve(self, later: Sequence[str]) -> float:
         """Seconds kept for the stages still to come that have a fixed share."""
-        return sum(SHARES[stage] * self.seconds for stage in later if stage in RESERVED)
+        own = self.given
+        fixed = [stage for stage in later if stage in RESERVED or stage in own]
+        return sum(own.get(stage, SHARES.get(stage, 0.0) * self.seconds) for stage in fixed)
 
     @staticmethod
     def grace(stage: str, limit: float) -> float:
@@ -51,6 +55,8 @@ class Budget:
 
     def limit(self, stage: str, later: Sequence[str]) -> float:
         """Seconds that `stage` may take; later: the chosen stages behind it."""
+        if stage in self.given:
+            return min(self.given[stage], self.left())
         free = max(0.0, self.left() - self.reserve(later))
         takes_the_rest = stage == "d" or stage in RESERVED or not later
         return free if takes_the_rest else min(SHARES[stage] * self.seconds, free)

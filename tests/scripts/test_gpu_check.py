@@ -62,6 +62,18 @@ def test_shares_reserve_and_rest():
     assert budget.limit("b", list("ef")) == budget.limit("f", []) == budget.left() == 0
 
 
+def test_seconds_that_are_given():
+    """A stage with seconds of its own gets them while they last, and stages before it leave them."""
+    from gpu_stages.budget import CLOSING, Budget
+
+    clock = Clock()
+    budget = Budget(300, clock, {"a": 90, "c": 40})
+    assert budget.limit("a", list("bcd")) == 90
+    assert budget.limit("d", ["c"]) == pytest.approx(300 - CLOSING - 40)
+    clock.now += 300 - CLOSING - 30
+    assert budget.limit("c", []) == pytest.approx(30)
+
+
 def test_all_limits_together_stay_within_the_budget():
     """Every stage using all that it may, the last ends CLOSING seconds before the end."""
     from gpu_stages.budget import CLOSING, STAGES, Budget
@@ -189,6 +201,9 @@ def test_after_a_stage_that_hangs_the_next_one_runs(tmp_path, program, monkeypat
         (["--stages", ""], "choose among"),
         (["--stages", "a,a"], "twice"),
         (["--budget", "soon"], "--budget"),
+        (["--stages", "a=x"], "'a=x' in it"),
+        (["--stages", "a=1"], "at least 5"),
+        (["--stages", "a=9,a"], "twice"),
         (["--budget", "5"], "at least 60"),
         (["--budget", "nan"], "--budget"),
         (["--data", "/nowhere"], "cifar10"),
