@@ -13,10 +13,10 @@
 
 Each stage is a process of its own with a limit (gpu_stages/budget.py; c=40: 40 seconds); one that
 hangs or crashes loses nothing of the others. FOLDER/gpu_check.json is rewritten whole after every
-row, so it holds all that was measured whenever the machine goes away; FOLDER/rfad_ipc<n> are coresets for
-`distill-evaluate coreset=`. --data: CIFAR-10 as TensorFlow Datasets prepares it. --rehearse: the
-same paths in tiny sizes, also on a CPU. Exit codes: 0 all stages done, 1 some not, 2 wrong input or
-no accelerator.
+row, so it holds all that was measured whenever the machine goes away; FOLDER/rfad_ipc<n> are
+coresets for `distill-evaluate coreset=`. --data: CIFAR-10 as TensorFlow Datasets prepares it.
+--rehearse: the same paths in tiny sizes, also on a CPU. Exit codes: 0 all stages done, 1 some not,
+2 wrong input or no accelerator.
 """
 
 import argparse

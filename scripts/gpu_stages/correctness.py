@@ -25,7 +25,7 @@ def marked_files() -> list[str]:
 
 
 def marked_tests(call: Call, limit: float) -> dict[str, Any]:
-    """Counts of `pytest -m gpu` and the first line of each failure."""
+    """Counts of `pytest -m gpu` and the message of each failure."""
     report, files = call.work / "gpu_tests.xml", marked_files()
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
     done = subprocess.run(
@@ -40,8 +40,11 @@ def marked_tests(call: Call, limit: float) -> dict[str, Any]:
     suite = ElementTree.parse(report).getroot().find("testsuite")
     assert suite is not None
     counts |= {key: int(suite.get(key, 0)) for key in ("tests", "failures", "errors", "skipped")}
-    failures = [case for case in suite.iter("testcase") if case.find("failure") is not None]
-    counts["failed"] = [f"{case.get('classname')}::{case.get('name')}" for case in failures]
+    counts["failed"] = [
+        {"test": f"{case.get('classname')}::{case.get('name')}",
+         "said": str(failure.get("message"))[:500]}
+        for case in suite.iter("testcase") for failure in case.iter("failure")
+    ]  # fmt: skip
     return counts
 
 

@@ -65,6 +65,20 @@ def test_where_it_applies():
     np.testing.assert_array_equal(kernel.by_network(params, x), expected)
 
 
+def test_the_trial_of_auto_runs_under_float64_and_finds_a_wrong_kernel(monkeypatch):
+    """What a GPU decides by at the start, here in the interpreter, in float32 as the kernel is."""
+    assert jax.config.read("jax_enable_x64")
+    taken = []
+    kernel = fused_block.conv_relu_pool
+    monkeypatch.setattr(
+        fused_block, "conv_relu_pool", lambda *given: taken.append(given) or kernel(*given)
+    )
+    assert fused_block.trial()
+    assert {value.dtype for value in taken[0]} == {jnp.dtype("float32")}
+    monkeypatch.setattr(fused_block, "conv_relu_pool", lambda *given: 1.1 * kernel(*given))
+    assert not fused_block.trial()
+
+
 def test_what_a_cpu_takes_for_auto():
     if jax.default_backend() == "cpu":
         assert not fused_block.works()

@@ -63,7 +63,7 @@ def test_shares_reserve_and_rest():
 
 
 def test_seconds_that_are_given():
-    """A stage with seconds of its own gets them while they last, and stages before it leave them."""
+    """A stage with its own seconds gets them while they last, and stages before it leave them."""
     from gpu_stages.budget import CLOSING, Budget
 
     clock = Clock()
