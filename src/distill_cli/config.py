@@ -18,6 +18,19 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from distill_cli.errors import UserError, choice_error, shown
+from distill_cli.sections import (
+    GROWING,
+    BatchConfig,
+    CheckpointConfig,
+    EvaluationConfig,
+    GrowthConfig,
+    PruneConfig,
+    TuningConfig,
+    ValidationConfig,
+    at_least,
+    auto_or_number,
+    within,
+)
 from distill_cli.typed import build
 
 # Component key -> (module pattern, attribute). {name} is the component's `name` in the YAML.
@@ -32,139 +45,6 @@ COMPONENTS: dict[str, tuple[str, str]] = {
 }
 PROTOCOL_MODULE = "distill_cli.evaluation.{name}"
 LOGGER_MODULE = "distill_cli.train.loggers.{name}"
-
-
-@dataclass(frozen=True)
-class BatchConfig:
-    """A step's target batch: `number` draws of `size` images, each draw without replacement.
-
-    micro: images whose activations are in memory at once (None: chosen for the device).
-    """
-
-    size: int = 1280
-    number: int = 4
-    micro: int | None = None
-
-    def __post_init__(self) -> None:
-        at_least("batch.size", self.size, 1)
-        at_least("batch.number", self.number, 1)
-        if self.micro is not None:
-            at_least("batch.micro", self.micro, 1)
-
-
-@dataclass(frozen=True)
-class ValidationConfig:
-    """Choice of the best coreset, on images of the training split only.
-
-    every: steps between validations; patience: steps after the best until the run stops;
-    networks: random networks of the validation kernel, fixed through the run; per_class: images of
-    each class (None: RFAD's rule, 500 for ten classes, else 100); disjoint: hold them out of
-    training instead of sharing them with it as RFAD does;
-    keep: the coreset with the smallest validation loss, or the last one (no choice is made, and
-    patience does not count).
-    """
-
-    every: int = 40
-    patience: int = 1000
-    networks: int = 16
-    per_class: int | None = None
-    disjoint: bool = False
-    keep: Literal["best", "last"] = "best"
-
-    def __post_init__(self) -> None:
-        for key in ("every", "patience", "networks"):
-            at_least(f"validation.{key}", getattr(self, key), 1)
-        if self.per_class is not None:
-            at_least("validation.per_class", self.per_class, 1)
-
-
-@dataclass(frozen=True)
-class PruneConfig:
-    """Images left out before anything is distilled, by their loss under the full training set.
-
-    keep: none (all images stay), smallest or largest losses; ratio: share of each class that stays
-    (at least ipc images); networks: random networks of the regression whose leave-one-out loss
-    decides; lam: its ridge, relative to the kernel's trace. ratio None: one half.
-    """
-
-    keep: Literal["none", "smallest", "largest"] = "none"
-    ratio: float | None = None
-    networks: int = 2
-    lam: float = 1e-5
-
-    def __post_init__(self) -> None:
-        if self.ratio is not None and not 0 < self.ratio <= 1:
-            raise UserError(f"prune.ratio={self.ratio}: must be above 0 and at most 1")
-        if self.ratio is not None and self.keep == "none":
-            raise UserError(f"prune.ratio={self.ratio}: needs prune.keep=smallest or largest")
-        at_least("prune.networks", self.networks, 1)
-        if not self.lam > 0:
-            raise UserError(f"prune.lam={self.lam}: must be above 0")
-
-
-@dataclass(frozen=True)
-class TuningConfig:
-    """Stopping the bad trials of a sweep early, by their validation accuracy.
-
-    prune: median stops a trial whose best score so far is below the median of the best scores that
-    the other trials had by the same step (Golovin et al., KDD 2017); startup: other trials that
-    must have got there; warmup: share of the steps that every trial makes.
-    """
-
-    prune: Literal["none", "median"] = "none"
-    startup: int = 4
-    warmup: float = 0.1
-
-    def __post_init__(self) -> None:
-        at_least("tuning.startup", self.startup, 1)
-        within("tuning.warmup", self.warmup, 0, 1)
-
-
-@dataclass(frozen=True)
-class CheckpointConfig:
-    """seconds: least time between two checkpoints; keep: how many stay on disk."""
-
-    seconds: float = 30.0
-    keep: int = 2
-
-    def __post_init__(self) -> None:
-        at_least("checkpoint.seconds", self.seconds, 0)
-        at_least("checkpoint.keep", self.keep, 1)
-
-
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """What is measured at the end: protocols by name, each with its own parameters.
-
-    limit: number of test images for the exact kernels (None: all); engine: auto, band or
-    neural_tangents; memory_mb: bound on their working memory; networks, architecture, epochs: of
-    every protocol that has them, in place of its own values (the first architecture gives the
-    result, all of them the transfer table); baseline: also evaluate real images, as many as the
-    coreset has; width,
-    valid_limit: channels and validation images of networks that are trained (protocols refer to
-    them, so that recipes can set them for all).
-    """
-
-    limit: int | None = None
-    engine: Literal["auto", "band", "neural_tangents"] = "auto"
-    memory_mb: float = 512.0
-    networks: int | None = None
-    architecture: tuple[str, ...] | None = None
-    epochs: int | None = None
-    baseline: bool = True
-    width: int = 1024
-    valid_limit: int | None = None
-    protocols: dict[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.limit is not None:
-            at_least("evaluation.limit", self.limit, 1)
-        at_least("evaluation.memory_mb", self.memory_mb, 1)
-        for key in ("networks", "epochs"):
-            if (value := getattr(self, key)) is not None:
-                at_least(f"evaluation.{key}", value, 1)
-        if self.architecture == ():
-            raise UserError("evaluation.architecture=[]: name at least one, or null")
 
 
 @dataclass(frozen=True)
@@ -191,6 +71,12 @@ class Config:
     kernel: Any
     init: Any
     sampler: Any
+    schedule: Literal["constant", "cosine", "warmup_cosine"] = "constant"
+    schedule_warmup: float = 0.05
+    schedule_final: float = 0.01
+    average: Literal["none", "ema"] = "none"
+    average_decay: float = 0.99
+    growth: GrowthConfig = field(default_factory=GrowthConfig)
     snapshots: tuple[int, ...] = ()
     prune: PruneConfig = field(default_factory=PruneConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
@@ -200,6 +86,7 @@ class Config:
         at_least("ipc", self.ipc, 0 if self.init.name == "full" else 1)
         within("seed", self.seed, 0, 2**32 - 1)
         within("steps", self.steps, 0, 10**9)
+        check_course(self)
         for index, step in enumerate(self.snapshots):
             at_least(f"snapshots[{index}]", step, 0)
             if step > self.steps:
@@ -208,25 +95,27 @@ class Config:
                 )
 
 
-def at_least(key: str, value: float, low: float) -> None:
-    """Raise UserError unless value >= low."""
-    if not value >= low:
-        raise UserError(f"{key}={value}: must be at least {low}")
-
-
-def auto_or_number(key: str, value: Any) -> str:
-    """auto, or a whole number of at least 1 as text. UserError for anything else."""
-    text = str(value)
-    number = not isinstance(value, float) and text.isdecimal() and int(text) >= 1
-    if text != "auto" and not number:
-        raise UserError(f"{key}={shown(value)}: give auto or a number, at least 1")
-    return text
-
-
-def within(key: str, value: float, low: float, high: float) -> None:
-    """Raise UserError unless low <= value <= high."""
-    if not low <= value <= high:
-        raise UserError(f"{key}={value}: must lie in [{low}, {high}]")
+def check_course(config: Config) -> None:
+    """UserError for a schedule, an average or a growth that the run cannot have."""
+    within("schedule_warmup", config.schedule_warmup, 0, 1)
+    within("schedule_final", config.schedule_final, 0, 1)
+    if not 0 < config.average_decay < 1:
+        raise UserError(f"average_decay={config.average_decay}: must be above 0 and below 1")
+    growth, method = config.growth, config.method
+    asked = {
+        f"schedule={config.schedule}": config.schedule != "constant",
+        f"average={config.average}": config.average != "none",
+        f"growth.shares={shown(growth.shares)}": bool(growth.shares),
+    }
+    if config.steps == 0 and any(asked.values()):
+        first = next(key for key, value in asked.items() if value)
+        raise UserError(f"{first}: needs at least one step, and this run has steps=0")
+    growth.starts(config.steps)
+    grows = getattr(importlib.import_module(type(method).__module__), "GROWS", ("batch",))
+    for key in GROWING:
+        if (values := getattr(growth, key)) and key not in grows:
+            allowed = " or ".join(f"growth.{name}" for name in grows) or "no growth"
+            raise UserError(f"growth.{key}={shown(values)}: method={method.name} takes {allowed}")
 
 
 def config_dir() -> Path:

@@ -30,8 +30,8 @@ def digest(tree: dict[str, Any]) -> str:
     """Eight hex digits over everything that decides the distilled coreset.
 
     Paths of prepared data, devices, evaluation and display do not count; the user's own data path
-    does. What is switched off (plain uniform sampling, no pruning, no corruption) does not count
-    either, so that a run keeps its folder when such an option is added.
+    does. What is switched off (plain uniform sampling, constant rates, no average, no pruning, no
+    corruption) does not count either, so that a run keeps its folder when such an option is added.
     """
     kept = {key: value for key, value in tree.items() if key not in NOT_IN_DIGEST}
     if kept.get("sampler") == PLAIN_SAMPLER:
@@ -39,6 +39,12 @@ def digest(tree: dict[str, Any]) -> str:
     for group, values in NOTHING.items():
         if isinstance(kept.get(group), dict):
             kept[group] = {k: v for k, v in kept[group].items() if (k, v) not in values}
+    if kept.get("schedule") == "constant":
+        kept = {k: v for k, v in kept.items() if not k.startswith("schedule")}
+    if kept.get("average") == "none":
+        kept = {k: v for k, v in kept.items() if not k.startswith("average")}
+    if isinstance(growth := kept.get("growth"), dict) and not growth.get("shares"):
+        del kept["growth"]
     if not kept.get("snapshots"):
         kept.pop("snapshots", None)
     if isinstance(prune := kept.get("prune"), dict) and prune.get("keep") == "none":

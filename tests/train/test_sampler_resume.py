@@ -9,6 +9,7 @@ import pytest
 from distill_cli.errors import RunStopped
 from distill_cli.train import loop
 from distill_cli.train.checkpoint import Checkpoints, Identity
+from distill_cli.train.growth import Part
 from distill_cli.train.progress import Silent
 from distill_cli.train.tracking import Tracker, read
 from sampler_problem import IMAGES, LABELS, Mean, parsed, start, training
@@ -33,8 +34,8 @@ class StopAfter:
 def run(folder, config, looks: int):
     checkpoints = Checkpoints(folder / "checkpoints", Identity("1", "2", "3"), 2)
     return loop.run(
-        config, Mean(), start(), training(), (IMAGES[:9], LABELS[:9]), checkpoints,
-        lambda at: Tracker(folder / "metrics.jsonl", at), Silent(), StopAfter(looks),  # type: ignore
+        config, [Part(0, config, Mean())], start(), training(), (IMAGES[:9], LABELS[:9]),
+        checkpoints, lambda at: Tracker(folder / "metrics.jsonl", at), Silent(), StopAfter(looks),  # type: ignore
     )  # fmt: skip
 
 

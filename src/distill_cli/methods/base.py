@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from distill_cli.arch.layers import Architecture
 from distill_cli.config import Config
 from distill_cli.core.linalg import Reg
+from distill_cli.core.schedule import Schedule
 from distill_cli.core.types import Batch, Coreset
 
 State = TypeVar("State")
@@ -45,6 +46,11 @@ class Setting:
         that stands for many is fitted more closely, K_ss + ridge trace(K_ss)/n diag(mean(u)/u)."""
         ridge, weights = self.config.method.ridge, self.ridge_weights
         return ridge if weights is None else ridge * weights
+
+    @property
+    def schedule(self) -> Schedule:
+        """What every learning rate of the coreset goes through."""
+        return Schedule.of(self.config)
 
 
 class Distiller(Protocol[State]):
@@ -87,8 +93,11 @@ def steps_of(distiller: Distiller[Any], wanted: int, images: int, batch: int) ->
 
 
 def make_distiller(setting: Setting) -> Distiller[Any]:
-    """The method named in the configuration."""
-    return method_module(setting.config).make(setting)
+    """The method named in the configuration, averaged where average=ema."""
+    from distill_cli.methods.averaged import Averaged  # it imports this module
+
+    config, method = setting.config, method_module(setting.config).make(setting)
+    return method if config.average == "none" else Averaged(method, config.average_decay)
 
 
 def arithmetic(config: Config) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from distill_cli.augment import dsa as siamese
@@ -90,12 +91,12 @@ def loops(ipc: int) -> tuple[int, int]:
 
 
 class State(NamedTuple):
-    """images (n, h, w, c), labels (n, class), velocity like images, params of the network, place:
-    image updates that this network has seen, 0 .. outer-1."""
+    """images (n, h, w, c), labels (n, class), optimiser: SGD's momentum, params of the network,
+    place: image updates that this network has seen, 0 .. outer-1."""
 
     images: Array
     labels: Array
-    velocity: Array
+    optimiser: Any
     params: Variables
     place: Array
 
@@ -117,11 +118,16 @@ class DC:
         """The networks, for the plan of a run."""
         return f"fresh {self.config.network}s, real and synthetic gradients matched"
 
+    @property
+    def optimiser(self) -> optax.GradientTransformation:
+        """SGD on the images."""
+        return matching.momentum_sgd(self.config, self.setting.schedule)
+
     def init(self, key: PRNGKeyArray, coreset: Coreset) -> State:
         images, shape = coreset.images, self.setting.image_shape
         params = matching.fresh(self.net, key, shape)  # replaced by the first step
         return State(
-            images, coreset.labels, jnp.zeros_like(images), params, jnp.zeros((), jnp.int32)
+            images, coreset.labels, self.optimiser.init(images), params, jnp.zeros((), jnp.int32)
         )
 
     def coreset(self, state: State) -> Coreset:
@@ -190,8 +196,8 @@ class DC:
         )
         matched = self.shares.spread(self.value_and_grad)
         info, gradient = matched(state.images, params, batch, match_key)
-        velocity = self.config.momentum * state.velocity + gradient
-        images = state.images - self.config.learning_rate * velocity
+        updates, optimiser = self.optimiser.update(gradient, state.optimiser)
+        images: Any = optax.apply_updates(state.images, updates)
         place = state.place + 1
         if self.outer > 1 and self.inner > 0:
             labels = jnp.argmax(state.labels, -1)
@@ -200,7 +206,7 @@ class DC:
                 lambda: self.trained(params, images, labels, train_key),
                 lambda: params,
             )
-        return State(images, state.labels, velocity, params, place % self.outer), info
+        return State(images, state.labels, optimiser, params, place % self.outer), info
 
     def trained(self, params: Variables, images: Array, labels: Array, key: Array) -> Variables:
         """The network after `inner` epochs of plain SGD on the coreset, augmented image by image

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from distill_cli.augment import dsa as siamese
@@ -54,11 +55,11 @@ class Config:
 
 
 class State(NamedTuple):
-    """images (n, h, w, c), labels (n, class), velocity like images."""
+    """images (n, h, w, c), labels (n, class), optimiser: SGD's momentum."""
 
     images: Array
     labels: Array
-    velocity: Array
+    optimiser: Any
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,14 @@ class DM:
         """The networks, for the plan of a run."""
         return f"fresh {self.config.network}s, real and synthetic features matched"
 
+    @property
+    def optimiser(self) -> optax.GradientTransformation:
+        """SGD on the images."""
+        return matching.momentum_sgd(self.config, self.setting.schedule)
+
     def init(self, key: PRNGKeyArray, coreset: Coreset) -> State:
         del key
-        return State(coreset.images, coreset.labels, jnp.zeros_like(coreset.images))
+        return State(coreset.images, coreset.labels, self.optimiser.init(coreset.images))
 
     def coreset(self, state: State) -> Coreset:
         return Coreset(state.images, state.labels, jnp.zeros((), jnp.float64))
@@ -139,9 +145,9 @@ class DM:
         params = matching.fresh(self.net, net_key, self.setting.image_shape)
         matched = self.shares.spread(self.value_and_grad)
         info, gradient = matched(state.images, params, batch, match_key)
-        velocity = self.config.momentum * state.velocity + gradient
-        images = state.images - self.config.learning_rate * velocity
-        return State(images, state.labels, velocity), info
+        updates, optimiser = self.optimiser.update(gradient, state.optimiser)
+        images: Any = optax.apply_updates(state.images, updates)
+        return State(images, state.labels, optimiser), info
 
     def validator(self, key: PRNGKeyArray, images: Array, labels: Array) -> Validator:
         return matching.score_by_regression(self.setting, key, images, labels)

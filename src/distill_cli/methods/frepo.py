@@ -8,7 +8,7 @@ Zhou, Nezhadarya, Ba, "Dataset Distillation using Neural Feature Regression", Ne
     Phi     = h_theta: what the last layer of the network reads, running batch statistics
     f(x)    = <Phi(x), Phi_s'> (K + ridge trace(K)/n I)^-1 Y_s',   K = Phi_s' Phi_s'^T
     loss    = mean_i 1/2 ||f(x_i) - y_i||^2 - mean_j min(top1(Y_s,j) - top2(Y_s,j), 1/C)
-    learn X_s and Y_s by LAMB, step size falling along a cosine to a tenth
+    learn X_s and Y_s by LAMB, step size falling along a cosine to a tenth, or as schedule= says
 
 The first term is the mechanism of krr.py, the second pushes every label to a margin of 1/C and no
 further. Then the network makes one step of training on the new coreset, or is replaced
@@ -29,6 +29,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from distill_cli.config import at_least, within
 from distill_cli.core import devices
 from distill_cli.core.linalg import Reg
+from distill_cli.core.schedule import Schedule
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
 from distill_cli.kernels.micro_batches import micro_pieces
@@ -70,8 +71,9 @@ class Config:
     online_updates: steps after which a member is replaced; online_rate: of their Adam; ridge:
     relative to trace(K)/n; flip: regression on the coreset and its mirror images; margin: the
     term that keeps learned labels apart; label_scale: labels start divided by sqrt(classes / 10);
-    learning_rates: start of the cosine; final_rate: its end, relative; compat: networks and
-    replacement exactly as the released program has them.
+    learning_rates: start of the cosine; final_rate: its end, relative (of schedule=constant; other
+    schedules take its place); compat: networks and replacement exactly as the released program has
+    them.
     """
 
     name: str = "frepo"
@@ -120,12 +122,15 @@ class FRePo:
     validation_networks: int
     reg: Reg
     shares: Shares = ALONE
+    schedule: Schedule = field(default_factory=Schedule)
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
         def lamb(rate: float) -> optax.GradientTransformation:
             last = self.config.final_rate
             schedule = optax.cosine_decay_schedule(rate, max(1, self.cosine_steps), alpha=last)
+            if not self.schedule.constant:
+                schedule = self.schedule(rate)
             return optax.lamb(schedule, b1=0.9, b2=0.999, eps=1e-6, weight_decay=0.0)
 
         rates = self.config.learning_rates
@@ -246,5 +251,5 @@ def make(setting: Setting) -> FRePo:
     return FRePo(
         method, networks, config.labels == "learned", config.steps, micro,
         config.validation.networks, np.tile(reg, 2) if method.flip and np.ndim(reg) else reg,
-        shares,
+        shares, setting.schedule,
     )  # fmt: skip

@@ -26,6 +26,7 @@ from distill_cli.augment.kip import KipAugmentation, augment
 from distill_cli.config import at_least, within
 from distill_cli.core.linalg import Reg
 from distill_cli.core.losses import LOSSES
+from distill_cli.core.schedule import Schedule
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
 from distill_cli.kernels import EXACT_KERNELS
@@ -80,14 +81,16 @@ class KIP:
     learn_labels: bool
     image_shape: tuple[int, int, int]
     reg: Reg
+    schedule: Schedule = field(default_factory=Schedule)
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
+        rate = self.schedule(self.config.learning_rate)
         learned = {"images"}
         learned |= {"labels"} if self.learn_labels else set()
         learned |= {"log_temperature"} if self.loss_name == "platt" else set()
         rules: dict[Any, optax.GradientTransformation] = {
-            name: optax.adam(self.config.learning_rate) if name in learned else optax.set_to_zero()
+            name: optax.adam(rate) if name in learned else optax.set_to_zero()
             for name in ("images", "labels", "log_temperature")
         }
         return optax.multi_transform(rules, lambda params: {name: name for name in params})
@@ -163,5 +166,5 @@ def make(setting: Setting) -> KIP:
         kernel.check_fits(setting.image_shape)
     return KIP(
         config.method, kernels, config.loss, config.labels == "learned", setting.image_shape,
-        setting.reg,
+        setting.reg, setting.schedule,
     )  # fmt: skip

@@ -30,7 +30,9 @@ from distill_cli.methods.krr import kernel_score
 # config.py check_combination
 ALLOWS = {
     "kernel": EXACT_KERNELS, "labels": ("learned",), "loss": ("mse",), "sampler": ("sequential",),
+    "schedule": ("constant",), "average": ("none",),
 }  # fmt: skip
+GROWS = ()  # one pass, in batches of one size
 
 
 @dataclass(frozen=True)

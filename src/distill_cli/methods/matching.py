@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, Float, Int
 
 from distill_cli.augment import dsa as siamese
 from distill_cli.config import at_least
 from distill_cli.core.losses import LOSSES, at_label
+from distill_cli.core.schedule import Schedule
 from distill_cli.core.types import Batch
 from distill_cli.errors import UserError, choice_error
 from distill_cli.kernels.micro_batches import cut, micro_pieces
@@ -161,6 +163,11 @@ def strategy_of(setting: Setting) -> str:
     if strategy == "auto":
         return siamese.default_strategy(setting.config.dataset.name)
     return strategy
+
+
+def momentum_sgd(config: Any, schedule: Schedule) -> optax.GradientTransformation:
+    """v <- momentum v + g,   S <- S - rate v."""
+    return optax.sgd(schedule(config.learning_rate), momentum=config.momentum)
 
 
 def forward_flops(net: Net, shape: tuple[int, ...]) -> float:

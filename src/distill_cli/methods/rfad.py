@@ -28,6 +28,7 @@ from distill_cli.arch.layers import Conv, Dense, feature_shape
 from distill_cli.config import at_least, within
 from distill_cli.core.linalg import Reg
 from distill_cli.core.losses import LOSSES
+from distill_cli.core.schedule import Schedule
 from distill_cli.core.types import Batch, Coreset
 from distill_cli.errors import UserError
 from distill_cli.kernels import products
@@ -41,6 +42,7 @@ from distill_cli.methods.krr import feature_validator, krr_value_and_grad
 
 WHOLE = 128  # a coreset up to this size is one piece, where micro-batches are smaller
 ALLOWS = {"kernel": ("random_features",)}  # config.py check_combination
+GROWS = ("networks", "width", "batch")  # config.py check_course
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class State(NamedTuple):
     frozen: Frozen
 
 
-def adabelief(rate: float) -> optax.GradientTransformation:
+def adabelief(rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
     """AdaBelief as the released program has it: eps 1e-16 inside the root as well as outside."""
     return optax.adabelief(rate, eps=1e-16, eps_root=1e-16)
 
@@ -104,6 +106,7 @@ class RFAD:
     validation_networks: int
     reg: Reg
     shares: Shares = ALONE
+    schedule: Schedule = field(default_factory=Schedule)
 
     @property
     def optimiser(self) -> optax.GradientTransformation:
@@ -113,7 +116,7 @@ class RFAD:
         learned |= {"labels"} if self.learn_labels else set()
         learned |= {"log_temperature"} if self.loss_name == "platt" else set()
         rules: dict[Any, optax.GradientTransformation] = {
-            name: adabelief(rate) if name in learned else optax.set_to_zero()
+            name: adabelief(self.schedule(rate)) if name in learned else optax.set_to_zero()
             for name, rate in vars(rates).items()
         }
         return optax.multi_transform(rules, lambda params: {name: name for name in params})
@@ -215,7 +218,7 @@ def make(setting: Setting) -> RFAD:
     shares = arrange(kernel.networks, pieces, micro, config.ipc * classes)
     return RFAD(
         config.method, kernel, config.loss, config.labels == "learned", setting.micro,
-        config.validation.networks, setting.reg, shares,
+        config.validation.networks, setting.reg, shares, setting.schedule,
     )  # fmt: skip
 
 

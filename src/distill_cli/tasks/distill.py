@@ -41,6 +41,7 @@ from distill_cli.tasks.together import same_data, together, until_first_is_done
 from distill_cli.train import loop
 from distill_cli.train.batches import training_set
 from distill_cli.train.checkpoint import Checkpoints, Identity
+from distill_cli.train.growth import Part, part_configs
 from distill_cli.train.loggers import Run as LoggedRun
 from distill_cli.train.loggers import open_sinks
 from distill_cli.train.progress import clock, make_progress
@@ -134,9 +135,8 @@ def finished_result(job: Job) -> Result | None:
 def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.Outcome:
     """The training loop with everything it needs."""
     config = job.config
-    distiller = make_distiller(
-        dataclasses.replace(problem.setting, ridge_weights=start.ridge_weights)
-    )
+    parts = make_parts(problem, start)
+    distiller = parts[-1].distiller
     labels = problem.dataset.train.labels[problem.train_rows]
     batch = config.batch.size * config.batch.number
     steps = steps_of(distiller, config.steps, len(labels), batch)
@@ -170,11 +170,21 @@ def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.
 
     try:
         return loop.run(
-            config, distiller, start.coreset, train, (valid_images, valid_labels), checkpoints,
+            config, parts, start.coreset, train, (valid_images, valid_labels), checkpoints,
             tracker, progress, stop, snapshot,
         )  # fmt: skip
     finally:
         progress.close()
+
+
+def make_parts(problem: Problem, start: Start) -> list[Part]:
+    """The distillers of the run's parts, with their own sizes; one where it does not grow."""
+    parts = []
+    for at, config in part_configs(problem.config):
+        setting = problem.sized(config).setting
+        weighted = dataclasses.replace(setting, ridge_weights=start.ridge_weights)
+        parts.append(Part(at, config, make_distiller(weighted)))
+    return parts
 
 
 def sinks(job: Job, config: Config, resume_at: int | None) -> list[Sink]:

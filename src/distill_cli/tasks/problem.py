@@ -56,6 +56,10 @@ class Problem:
         other.__dict__["train_images"] = self.train_images
         return other
 
+    def sized(self, config: Config) -> "Problem":
+        """The problem with another part's sizes (train/growth.py)."""
+        return dataclasses.replace(self, config=config, architecture=built_architecture(config))
+
     @cached_property
     def train_images(self) -> np.ndarray | None:
         """The whole training split preprocessed, or None where it is too large to keep."""
@@ -103,14 +107,19 @@ class Problem:
         )
 
 
+def built_architecture(config: Config) -> Architecture:
+    """The network description of a configuration."""
+    module = importlib.import_module(f"distill_cli.arch.{config.architecture.name}")
+    return module.build(config.architecture)
+
+
 def load_problem(config: Config) -> Problem:
     """Load, check, fit the preprocessing (cached), draw the validation rows.
 
     Raises UserError for what the data do not allow: too few images of a class for ipc, poolings
     that leave nothing of an image.
     """
-    module = importlib.import_module(f"distill_cli.arch.{config.architecture.name}")
-    architecture = module.build(config.architecture)
+    architecture = built_architecture(config)
     dataset = corrupted(config, load_dataset(config.dataset))
     try:
         feature_shape(architecture, dataset.image_shape)

@@ -4,9 +4,10 @@ Where a chunk begins and ends depends on the configuration and the backend alone
 run makes the same ones.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +18,8 @@ from distill_cli.core.keys import named_key, step_key
 from distill_cli.errors import RunStopped
 from distill_cli.methods.base import Distiller
 from distill_cli.train.batches import TrainingSet
-from distill_cli.train.samplers.base import Sampler
+from distill_cli.train.growth import Part
+from distill_cli.train.samplers.base import Sampler, make_sampler
 
 CHUNK_FLOPS = {"cpu": 3e11, "gpu": 3e13}  # a second or so between looks at signals and clock
 CHUNK_BYTES = 3e12  # the same where an accelerator's memory sets the pace: an H100 moves 3e12 B/s
@@ -63,12 +65,35 @@ def make_chunk(
     return chunk
 
 
+class Program(NamedTuple):
+    """How the steps of one part of a run are made: its sampler, its jitted chunk, and the chunk's
+    length."""
+
+    sampler: Sampler
+    chunk: Callable[..., tuple[Any, Any]]
+    length: int
+
+    @classmethod
+    def of(cls, part: Part, images: int, coreset: int) -> "Program":
+        """The program of a part, for a training set and a coreset of so many images."""
+        distiller, config = part.distiller, part.config
+        batch = min(config.batch.size, images) * config.batch.number
+        sampler = make_sampler(config, distiller)
+        moved = getattr(distiller, "bytes_moved", lambda batch, coreset: 0.0)(batch, coreset)
+        stops = math.gcd(config.validation.every, sampler.refresh)
+        flops = distiller.flops(batch, coreset)
+        length = chunk_length(stops, flops, jax.default_backend(), moved)
+        return cls(sampler, make_chunk(distiller, sampler, config), length)
+
+
 def steps_until_stop(step: int, length: int, config: Config) -> int:
-    """Steps of the chunk that begins at `step`: to the next multiple of length, snapshot, or end.
+    """Steps of the chunk that begins at `step`: to the next multiple of length, snapshot, part of
+    the run, or end.
 
     A function of the configuration and the step only, so that a resumed run cuts alike.
     """
-    ahead = [at for at in config.snapshots if at > step]
+    stops = (*config.snapshots, *config.growth.starts(config.steps))
+    ahead = [at for at in stops if at > step]
     return min(step - step % length + length, config.steps, *ahead) - step
 
 

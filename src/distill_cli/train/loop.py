@@ -6,9 +6,8 @@ the best one is kept (strictly smaller loss), and the run stops `patience` steps
 at the same steps, so a resumed run ends bit for bit as an uninterrupted one.
 """
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,17 +20,11 @@ from distill_cli.core import devices
 from distill_cli.core.keys import named_key, step_key
 from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
-from distill_cli.methods.base import Distiller
 from distill_cli.train.batches import TrainingSet
 from distill_cli.train.checkpoint import Checkpoints
-from distill_cli.train.chunks import (
-    chunk_length,
-    make_chunk,
-    raise_if_not_finite,
-    steps_until_stop,
-)
+from distill_cli.train.chunks import Program, raise_if_not_finite, steps_until_stop
+from distill_cli.train.growth import Part, part_at
 from distill_cli.train.progress import Progress
-from distill_cli.train.samplers.base import make_sampler
 from distill_cli.train.signals import StopRequest
 from distill_cli.train.tracking import Tracker
 
@@ -68,7 +61,7 @@ class Outcome:
 
 def run(
     config: Config,
-    distiller: Distiller,
+    parts: Sequence[Part],
     initial: Coreset,
     train: TrainingSet,
     valid: tuple[np.ndarray, np.ndarray],
@@ -80,18 +73,19 @@ def run(
 ) -> Outcome:
     """Distil from `initial`, or from the newest checkpoint, to the end.
 
-    valid: (images, labels) that score the coreset; snapshot(step, coreset) is called at
-    config.snapshots. Raises RunStopped after a signal (state saved)
-    and on a loss that is not finite.
+    parts: one, or several where the run grows (growth.py), of which the last validates; valid:
+    (images, labels) that score the coreset; snapshot(step, coreset) is called at config.snapshots.
+    Raises RunStopped after a signal (state saved) and on a loss that is not finite.
     """
     begun = time.monotonic()
     device = jax.tree.map(lambda x: jnp.array(x, copy=True), initial)
+    distiller, images = parts[-1].distiller, train.labels.shape[0]
+    programs = [Program.of(part, images, initial.labels.shape[0]) for part in parts]
     state = distiller.init(named_key(config.seed, "method"), device)
     untried = np.asarray(np.inf)
     best = Best(to_host(distiller.coreset(state)), np.asarray(0), untried, np.asarray(0.0))
     start, before = 0, 0.0
-    sampler = make_sampler(config, distiller)
-    sampling = sampler.init(train)
+    sampling = programs[-1].sampler.init(train)
     saved = checkpoints.restore(
         Progressed(state, best, np.asarray(0.0), np.asarray(False), sampling)
     )
@@ -111,13 +105,6 @@ def run(
     )
     tracker = open_tracker(None if saved is None else start)
     every = config.validation.every
-    batch = min(config.batch.size, train.labels.shape[0]) * config.batch.number
-    flops = distiller.flops(batch, initial.labels.shape[0])
-    bytes_moved = getattr(distiller, "bytes_moved", lambda batch, coreset: 0.0)
-    moved = bytes_moved(batch, initial.labels.shape[0])
-    stops = math.gcd(every, sampler.refresh)
-    length = chunk_length(stops, flops, jax.default_backend(), moved)
-    chunk = make_chunk(distiller, sampler, config)
     refresh_root = named_key(config.seed, "sampler")
     last_save, step, saved_step = time.monotonic(), start, start if saved else -1
     means: dict[str, Any] = {}  # of the chunk just made
@@ -159,6 +146,7 @@ def run(
                 )
             if late:
                 save()
+            sampler, chunk, length = programs[part_at(parts, step)]
             steps = steps_until_stop(step, length, config)
             if sampler.refresh and step % sampler.refresh == 0:
                 clock, key = time.monotonic(), step_key(refresh_root, step)
