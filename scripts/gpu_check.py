@@ -2,12 +2,12 @@
 """Every number that a GPU has to show, in its first minutes: tests, rates, published cells.
 
     python scripts/gpu_check.py [--stages a,b,c=40,d,e,f] [--budget 540] [--data TFDS_DIR]
-                                [--out FOLDER] [--rehearse]
+                                [--out FOLDER] [--hardware full|gpu15] [--rehearse]
 
     a  tests marked gpu; one step of RFAD, FRePo, DSA and KIP against the CPU; resume bit for bit
     b  the RFAD step at published size: micro-batch, arithmetic, fused first block; cosines
     c  exact-kernel pairs a second at three tile sizes; iterations of KIP
-    d  RFAD on CIFAR-10, ipc 10, published settings, for all the time that is left
+    d  RFAD on CIFAR-10, ipc 10, published settings or gpu15, for all the time that is left
     e  the same at ipc 1
     f  the FRePo step at ipc 10
 
@@ -71,6 +71,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--budget", default="540", help="seconds of the whole command")
     parser.add_argument("--data", type=Path, help="TFDS folder; default $TFDS_DATA_DIR")
     parser.add_argument("--out", type=Path, default=Path("gpu_check"))
+    parser.add_argument("--hardware", default="full", choices=("full", "gpu15"))
     parser.add_argument("--rehearse", action="store_true")
     options = parser.parse_args()
     chosen, given = [], {}
@@ -141,7 +142,9 @@ class Campaign:
         own = (
             limit - self.budget.grace(stage, limit) - STARTUP
         )  # by its own clock, before it is asked to end
-        call = Call(stage, record, options.out, work, options.data, own, options.rehearse)
+        call = Call(
+            stage, record, options.out, work, options.data, own, options.rehearse, options.hardware
+        )
         return [sys.executable, "-m", f"gpu_stages.{module}", *call.arguments()], record
 
     def card(self) -> None:

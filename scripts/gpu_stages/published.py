@@ -1,19 +1,15 @@
-"""Stages d and e: RFAD on CIFAR-10 at ipc 10 and 1, published settings, through the real command.
+"""Stages d and e: RFAD on CIFAR-10 at ipc 10 and 1, through the real command: published settings,
+or those of hardware=gpu15, which end within minutes.
 
-The run goes on until the stage's time is over; SIGTERM then lets it save its state. Its best
-coreset is written from every checkpoint, so that one is there however the stage ends. This process
-itself computes on the CPU only.
+The run goes on until the stage's time is over (cut_run.py).
 """
 
-import json
 import os
 import signal
 import sys
 import time
-from pathlib import Path
-from typing import Any
 
-from gpu_stages.record import Call, Record, brief, parse
+from gpu_stages.record import Call, Record, parse
 
 IPC = {"d": 10, "e": 1}
 LAST = 10.0  # seconds before the end of its time at which the run is asked to end
@@ -31,74 +27,32 @@ def settings(call: Call) -> tuple[list[str], tuple[int, int, int]]:
     if call.rehearse and call.data is None:
         return [*DIGITS, ipc, "steps=100000"], (8, 8, 1)
     tiny = TINY if call.rehearse else []
-    return ["method=rfad", "dataset=cifar10", ipc, *tiny], (32, 32, 3)
-
-
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of metrics.jsonl; the last may be half written."""
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
+    return ["method=rfad", "dataset=cifar10", ipc, f"hardware={call.hardware}", *tiny], (32, 32, 3)
 
 
 def main() -> int:
     call = parse()
-    given = {key: os.environ.get(key) for key in ("JAX_PLATFORMS",)}
+    platform = os.environ.get("JAX_PLATFORMS")
     os.environ["JAX_PLATFORMS"] = "cpu"  # of this process; the run gets what was given
-    from gpu_stages import rescue, runs
+    from gpu_stages.cut_run import CutRun
 
+    os.environ.pop("JAX_PLATFORMS")
+    if platform is not None:
+        os.environ["JAX_PLATFORMS"] = platform
     record, asked = Record(call.record), []
     signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
     overrides, shape = settings(call)
     every = 3 if call.rehearse else 30
     own = ["evaluation=none", "snapshots=[0]", f"checkpoint.seconds={every}", "progress=plain"]
-    out, place = call.work / f"run_{call.stage}", call.out / f"rfad_ipc{IPC[call.stage]}"
-    log = call.work / f"run_{call.stage}.log"
     environment = {"TFDS_DATA_DIR": str(call.data)} if call.data else {}
-    platform = given["JAX_PLATFORMS"]
-    os.environ.pop("JAX_PLATFORMS")
-    if platform is not None:
-        os.environ["JAX_PLATFORMS"] = platform
-    begun = time.monotonic()
-    process = runs.start(out, [*overrides, *own], log, **environment)
-    record.put(command=" ".join(["distill", *overrides, *own]))
-    kept = -1
-
-    def keep() -> None:
-        """Write the coreset of a new checkpoint, and the metrics so far."""
-        nonlocal kept
-        folder, step = runs.run_folder(out), runs.checkpoint_step(out)
-        if folder is None:
-            return
-        record.put(metrics=rescue.condensed(read_rows(folder / "metrics.jsonl")))
-        if step > kept:
-            try:
-                record.put(coreset=rescue.rescue(folder, overrides, shape, place))
-                kept = step
-            except Exception as error:  # a checkpoint removed while it is read: the next one
-                record.put(rescue_error=brief(error))
-
-    try:
-        while process.poll() is None and not asked and call.left() > LAST:
-            time.sleep(1)
-            keep()
-        if not asked:  # else it got the signal too, and a second one would interrupt its save
-            process.send_signal(signal.SIGTERM)
-        process.wait(max(1.0, call.left() - 5))
-    except Exception as error:
-        record.put(ended=brief(error))
-    finally:
-        process.kill()
-        keep()
-        record.put(
-            run_seconds=round(time.monotonic() - begun, 1), exit_code=process.wait(),
-            said=log.read_text(errors="replace")[-1200:],
-        )  # fmt: skip
-    return 0 if kept >= 0 else 1
+    place = call.out / f"rfad_ipc{IPC[call.stage]}"
+    run = CutRun(overrides, own, shape, call.work, place, record, **environment)
+    while not run.ended and not asked and call.left() > LAST:
+        time.sleep(1)
+        run.keep()
+    if not asked:  # else it got the signal too, and a second one would interrupt its save
+        run.ask()
+    return 0 if run.end(call.left() - 5) else 1
 
 
 if __name__ == "__main__":

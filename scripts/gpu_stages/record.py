@@ -17,7 +17,8 @@ class Call:
     """One stage's orders.
 
     stage: its letter; record: its result file; out: the campaign's folder; work: a folder for what
-    does not stay; data: TFDS folder or None; limit: seconds, counted from here; rehearse: tiny.
+    does not stay; data: TFDS folder or None; limit: seconds, counted from here; rehearse: tiny;
+    hardware: recipe of stages d and e.
     """
 
     stage: str
@@ -27,6 +28,7 @@ class Call:
     data: Path | None
     limit: float
     rehearse: bool
+    hardware: str = "full"
     begun: float = field(default_factory=time.monotonic)
 
     def left(self) -> float:
@@ -37,7 +39,7 @@ class Call:
         """What `parse` reads."""
         given = [
             "--stage", self.stage, "--record", str(self.record), "--out", str(self.out),
-            "--work", str(self.work), "--limit", str(self.limit),
+            "--work", str(self.work), "--limit", str(self.limit), "--hardware", self.hardware,
         ]  # fmt: skip
         given += ["--data", str(self.data)] if self.data else []
         return given + (["--rehearse"] if self.rehearse else [])
@@ -51,6 +53,7 @@ def parse() -> Call:
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--data", type=Path)
     parser.add_argument("--limit", type=float, required=True)
+    parser.add_argument("--hardware", default="full")
     parser.add_argument("--rehearse", action="store_true")
     return Call(**vars(parser.parse_args()))
 

@@ -87,6 +87,7 @@ class Config:
         within("seed", self.seed, 0, 2**32 - 1)
         within("steps", self.steps, 0, 10**9)
         check_course(self)
+        check_held_out(self)
         for index, step in enumerate(self.snapshots):
             at_least(f"snapshots[{index}]", step, 0)
             if step > self.steps:
@@ -116,6 +117,16 @@ def check_course(config: Config) -> None:
         if (values := getattr(growth, key)) and key not in grows:
             allowed = " or ".join(f"growth.{name}" for name in grows) or "no growth"
             raise UserError(f"growth.{key}={shown(values)}: method={method.name} takes {allowed}")
+
+
+def check_held_out(config: Config) -> None:
+    """UserError where a protocol measures on validation images that were trained on."""
+    for name, protocol in config.evaluation.protocols.items():
+        if getattr(protocol, "needs_disjoint", False) and not config.validation.disjoint:
+            raise UserError(
+                f"evaluation={name}: measures on validation images, which take part in distilling; "
+                "add validation.disjoint=true"
+            )
 
 
 def config_dir() -> Path:

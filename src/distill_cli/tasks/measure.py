@@ -1,6 +1,7 @@
 """Running evaluation protocols on a coreset and its baseline, as rows of result.json."""
 
 import dataclasses
+import importlib
 import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -85,10 +86,16 @@ def measure(
 def row_of(metric: Metric, settings: dict[str, Any]) -> Row:
     """A metric as it stands in result.json."""
     row = dataclasses.asdict(metric)
-    row["split"] = "test"
+    row["split"] = split_of(metric.protocol)
     row["seconds"] = round(metric.seconds, 2)
     row["settings"] = settings
     return row
+
+
+def split_of(protocol: str) -> str:
+    """The split whose images a protocol measures on: test, unless its module says otherwise."""
+    module = importlib.import_module(f"distill_cli.evaluation.{protocol}")
+    return getattr(module, "SPLIT", "test")
 
 
 class Start(NamedTuple):

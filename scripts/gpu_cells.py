@@ -1,0 +1,94 @@
+#!/usr/bin/env python3
+"""Several distillations on one GPU in a fixed time: each a run of the real command, side by side.
+
+    python scripts/gpu_cells.py --seconds 300 --out cells \
+        "rfad_ipc10: method=rfad dataset=cifar10 ipc=10 hardware=gpu15" "rfad_ipc1: ..."
+
+Runs share the card, so that one computes while another starts; those that do not end in time save
+their state and end. OUT/<name>/ holds each one's best coreset for `distill-evaluate coreset=`,
+OUT/cells.json what it said, its validations and losses. Exit codes: 0 a coreset of each, 1 not of
+all, 2 wrong input.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
+GRACE = 12.0  # seconds to save and end
+OWN = ["evaluation=none", "snapshots=[0]", "checkpoint.seconds=20", "progress=plain"]
+SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "digits": (8, 8, 1)}
+
+
+def arguments() -> argparse.Namespace:
+    """Checked options; ends with one line and exit code 2 otherwise."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("cells", nargs="+", metavar="NAME: WORDS")
+    options = parser.parse_args()
+    named = [cell.partition(":") for cell in options.cells]
+    options.cells = {name.strip(): words.split() for name, _, words in named}
+    wrong = [name for name, words in options.cells.items() if not words or not name.isidentifier()]
+    if wrong or len(options.cells) < len(named):
+        parser.error(f"{wrong[0] if wrong else 'a name'!r}: cells are different NAME: WORDS")
+    if not options.seconds > GRACE:
+        parser.error(f"--seconds={options.seconds:g}: must be above {GRACE:g}")
+    return options
+
+
+def main() -> int:
+    options = arguments()
+    begun, platform = time.monotonic(), os.environ.pop("JAX_PLATFORMS", None)
+    os.environ["JAX_PLATFORMS"] = "cpu"  # of this process
+    from gpu_stages.cut_run import CutRun
+    from gpu_stages.record import Record
+
+    from distill_cli.core.files import write_json
+
+    os.environ.pop("JAX_PLATFORMS")
+    if platform is not None:
+        os.environ["JAX_PLATFORMS"] = platform
+    work = Path(tempfile.mkdtemp(prefix="gpu-cells-"))
+    options.out.mkdir(parents=True, exist_ok=True)
+    runs = {}
+    for name, words in options.cells.items():
+        found = [word.partition("=")[2] for word in words if word.startswith("dataset=")]
+        runs[name] = CutRun(
+            words, OWN, SHAPES.get(found[0] if found else "digits", (32, 32, 3)), work,
+            options.out / name, Record(work / f"{name}.json"),
+            XLA_PYTHON_CLIENT_PREALLOCATE="false",
+        )  # fmt: skip
+
+    def report() -> None:
+        rows = {name: json.loads(run.record.path.read_text()) for name, run in runs.items()}
+        seconds = round(time.monotonic() - begun, 1)
+        write_json(options.out / "cells.json", {"seconds": seconds, "cells": rows})
+
+    def left() -> float:
+        return options.seconds - (time.monotonic() - begun)
+
+    while left() > GRACE and not all(run.ended for run in runs.values()):
+        time.sleep(2)
+        for run in runs.values():
+            run.keep()
+        report()
+    for run in runs.values():
+        run.ask()
+    done = [run.end(left() - 4) for run in runs.values()]
+    report()
+    for name, run in runs.items():
+        best = run.record.values.get("metrics", {}).get("best", {})
+        print(name, json.dumps(best), run.record.values.get("exit_code"), flush=True)
+    return 0 if all(done) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
