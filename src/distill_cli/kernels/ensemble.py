@@ -23,7 +23,15 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from distill_cli.kernels import products
 from distill_cli.kernels.micro_batches import in_micro_batches
 from distill_cli.kernels.random_features import RandomFeatureKernel
-from distill_cli.kernels.shares import ALONE, NETWORK, Shares, each, ordered_sum
+from distill_cli.kernels.shares import (
+    ALONE,
+    NETWORK,
+    Shares,
+    each,
+    each_gathered,
+    ordered_sum,
+    own_part,
+)
 
 Features = Float[Array, "network n d"]
 # On an accelerator, what is done network by network is written out instead of a loop up to so many
@@ -65,6 +73,11 @@ class Ensemble:
         if h1 is h2 and not _on_cpu():
             return _gram_alone(self.kernel, self.axis, h1)
         return _gram(self.kernel, self.axis, h1, h2)
+
+    def grams(self, h1: Features, h2: Features) -> Float[Array, "network n1 n2"]:
+        """The kernel of each network alone, whose mean is `gram`; of all networks, on every
+        device."""
+        return _grams(self.kernel, self.shares, h1, h2)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
@@ -136,6 +149,39 @@ def _gram_alone_backward(kernel: Any, axis: Any, h: Features, d_k: Array) -> Any
 
 
 _gram_alone.defvjp(_gram_alone_forward, _gram_alone_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _grams(kernel: Any, shares: Shares, h1: Features, h2: Features) -> Array:
+    def product(pair: Any) -> Array:
+        return _multiply(kernel, pair[0], pair[1].T)
+
+    unroll = _written_out(h1.dtype, h1.shape[0], h1.shape[1], h2.shape[1])
+    axis = shares.axis(NETWORK)
+    found = each_gathered(product, (h1, h2), kernel.networks, axis, unroll)
+    return found * (kernel.scale * kernel.networks) + kernel.architecture.bias_variance
+
+
+def _grams_forward(kernel: Any, shares: Shares, h1: Features, h2: Features) -> Any:
+    return _grams(kernel, shares, h1, h2), (h1, h2)
+
+
+def _grams_backward(kernel: Any, shares: Shares, saved: Any, d_k: Array) -> Any:
+    axis = shares.axis(NETWORK)
+    own = own_part(d_k * (kernel.scale * kernel.networks), axis, shares.size(NETWORK))
+    unroll = _written_out(saved[0].dtype, *saved[0].shape)
+
+    def product(transposed: bool, pair: Any) -> Array:
+        d_k, h = lax.optimization_barrier(pair) if unroll else pair
+        return _multiply(kernel, d_k.T if transposed else d_k, h)
+
+    def pull(h: Array, transposed: bool) -> Array:
+        return each(partial(product, transposed), (own, h), axis, unroll)
+
+    return pull(saved[1], False), pull(saved[0], True)
+
+
+_grams.defvjp(_grams_forward, _grams_backward)
 
 
 def _by_network(

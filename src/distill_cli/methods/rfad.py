@@ -11,6 +11,8 @@ NeurIPS 2022 (arXiv 2210.12067), Algorithm 1, in the form of the authors' releas
          | 0.5 mean (f(x) - y)^2                        loss=mse
     learn X_S, M, k (platt), y_S (labels=learned) by AdaBelief, each at its own rate
 
+method.jackknife takes the error of N networks out of the loss (krr.py); not published.
+
 Where the paper and the program differ the program is followed (no read-out sampled, relative ridge,
 the matrix M). docs/decisions.md lists what was corrected.
 """
@@ -63,13 +65,15 @@ class LearningRates:
 class Config:
     """RFAD's parameters.
 
-    ridge: relative to trace(K_ss)/n ("jit"); transform: learn the pixel matrix M; corruption: share
-    of pixels frozen at their initial values (privacy, rho).
+    ridge: relative to trace(K_ss)/n ("jit"); transform: learn the pixel matrix M; jackknife: the
+    loss without the error of few networks (krr.py), at least 2 of them; corruption: share of pixels
+    frozen at their initial values (privacy, rho).
     """
 
     name: str = "rfad"
     ridge: float = 5e-3
     transform: bool = True
+    jackknife: bool = False
     corruption: float = 0.0
     learning_rates: LearningRates = field(default_factory=LearningRates)
 
@@ -168,9 +172,11 @@ class RFAD:
             # A micro-batch of the batch is one piece; so is a coreset of up to WHOLE images.
             return ensemble.features(networks, images, max(self.micro, WHOLE))
 
+        jackknife = self.config.jackknife
         return krr_value_and_grad(
-            featurise, ensemble.gram, coreset, batch,
+            featurise, ensemble.grams if jackknife else ensemble.gram, coreset, batch,
             loss=LOSSES[self.loss_name], reg=self.reg, micro=self.micro, shares=self.shares,
+            jackknife=jackknife,
         )  # fmt: skip
 
     def validator(
@@ -208,6 +214,8 @@ def make(setting: Setting) -> RFAD:
     """RFAD bound to a setting; refuses settings that it cannot use."""
     config, classes = setting.config, setting.classes
     check_corruption(setting)
+    if config.method.jackknife and config.kernel.networks < 2:
+        raise UserError("method.jackknife=true: needs at least 2 networks, not kernel.networks=1")
     kernel = RandomFeatureKernel(
         setting.architecture, setting.image_shape, config.kernel.networks,
         arithmetic_of(config.kernel.features),
