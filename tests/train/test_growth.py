@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+from test_sampler_resume import StopAfter
 
 from distill_cli.errors import RunStopped, UserError
 from distill_cli.sections import GrowthConfig
@@ -15,7 +16,6 @@ from distill_cli.train.growth import Part, part_at, part_configs
 from distill_cli.train.progress import Silent
 from distill_cli.train.tracking import Tracker
 from sampler_problem import IMAGES, LABELS, distiller, parsed, start, training
-from test_sampler_resume import StopAfter
 
 GROWING = [
     "steps=16", "growth.shares=[0.3,0.4]", "growth.networks=[2,3]", "growth.batch=[6,12]",
@@ -52,7 +52,7 @@ def test_sums_of_shares():
             GrowthConfig(shares=shares, networks=(1,) * len(shares))
     with pytest.raises(UserError, match=r"growth.networks=\[1\]: needs one value for each"):
         GrowthConfig(shares=(0.1, 0.2), networks=(1,))
-    with pytest.raises(UserError, match="needs growth.networks"):
+    with pytest.raises(UserError, match=r"needs growth\.networks"):
         GrowthConfig(shares=(0.1,))
     with pytest.raises(UserError, match="part 2 would have none of the steps=10"):
         GrowthConfig(shares=(0.5, 0.01), batch=(1, 2)).starts(10)

@@ -53,4 +53,4 @@ class Schedule:
     def factor(self, step: int | Array) -> Array:
         """The factor at a step."""
         rate = self(1.0)
-        return jnp.asarray(rate(step) if callable(rate) else rate)
+        return jnp.asarray(rate(step) if callable(rate) else jnp.ones_like(step, jnp.float32))
