@@ -21,6 +21,7 @@ MESHES = {
     "rfad of 1": {5: (5, 1)},
     "rfad of 4, in one piece": {4: (1, 4)},
     "rfad of 1, in one piece": {4: (4, 1)},
+    "jackknife of 4": {2: (1, 2), 3: (1, 3), 8: (2, 4)},
     "frepo of 1, in one piece": {4: (4, 1)},
     "frepo of 1": {5: (5, 1)},
     "frepo of 3": {3: (1, 3), 8: (4, 2)},

@@ -13,7 +13,8 @@ from distill_cli.core.types import Batch, Coreset, one_hot_centred
 from distill_cli.errors import UserError
 from distill_cli.kernels.ensemble import Ensemble
 from distill_cli.kernels.random_features import RandomFeatureKernel
-from distill_cli.methods.krr import krr_value_and_grad, leave_one_out
+from distill_cli.methods.jackknife import leave_one_out
+from distill_cli.methods.krr import krr_value_and_grad
 from sampler_problem import distiller, parsed
 
 SHAPE, REG = (8, 8, 1), 5e-3
@@ -45,7 +46,7 @@ def test_against_the_formula(networks, loss):
 
     info, found = krr_value_and_grad(
         featurise, ensemble.grams, coreset, batch,
-        loss=LOSSES[loss], reg=REG, micro=4, jackknife=True,
+        loss=LOSSES[loss], reg=REG, micro=4, of_networks=True,
     )  # fmt: skip
 
     def formula(coreset):

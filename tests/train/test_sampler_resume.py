@@ -54,7 +54,7 @@ def test_resumes_bit_for_bit(name, tmp_path):
 
     def metrics(part: str) -> list[dict]:
         rows = read(tmp_path / part / "metrics.jsonl")
-        clocks = ("seconds", "sampler_seconds", "steps_per_second")
+        clocks = ("seconds", "cpu_seconds", "sampler_seconds", "steps_per_second")
         return [{k: v for k, v in row.items() if k not in clocks} for row in rows]
 
     assert metrics("whole") == metrics("cut")

@@ -7,15 +7,6 @@ the features of the batch are constants. They are made and used one micro-batch 
 memory does not grow with the batch: the loss is a sum over batch images, its gradients with respect
 to Phi_s and alpha are summed over micro-batches, and the coreset's network is then differentiated
 once.
-
-A kernel of N random networks is a noisy one, and the mean loss under noisy kernels is not the loss
-under their mean: L(K + noise) = L(K) + 1/2 L''(K) var(noise), an error that falls like 1/N and
-moves the coreset that is best. With gram giving the kernels of the single networks and
-`leave_one_out` mixing them, the loss is the jackknife estimate (Quenouille, Biometrika 1956),
-
-    J = N L(mean_m K_m) - (N - 1)/N sum_m L(mean_{l != m} K_l)
-
-whose error falls like 1/N^2, from the same networks.
 """
 
 from collections.abc import Callable
@@ -35,6 +26,7 @@ from distill_cli.kernels.ensemble import Ensemble
 from distill_cli.kernels.micro_batches import cut, micro_pieces
 from distill_cli.kernels.random_features import RandomFeatureKernel
 from distill_cli.kernels.shares import ALONE, BATCH, NETWORK, Shares, arrange, sum_shared
+from distill_cli.methods import jackknife
 
 Featurise = Callable[[Array], Array]
 Gram = Callable[..., Array]
@@ -50,24 +42,22 @@ def krr_value_and_grad(
     reg: Reg,
     micro: int,
     shares: Shares = ALONE,
-    jackknife: bool = False,
+    of_networks: bool = False,
 ) -> tuple[dict[str, Float[Array, ""]], Coreset]:
     """Weighted mean loss over the batch, and its gradient with respect to the coreset.
 
     featurise: images (n, h, w, c) -> Phi, of any shape; gram: (Phi, Phi') -> K; reg: ridge relative
     to trace(K_ss)/n, of all support images or of each; micro: batch images at a time; shares: where
     this runs inside `shares.spread`, each device takes its part of the micro-batches, and all get
-    the same result; jackknife: gram gives (network, n, n'), and the loss is J. Returns
-    ({loss, accuracy}, gradients in the shape of the coreset).
+    the same result; of_networks: gram gives (network, n, n'), and the loss is jackknife.py's.
+    Returns ({loss, accuracy}, gradients in the shape of the coreset).
     """
     pieces = split_micro(batch, micro)
     total = batch.labels.shape[0]
 
     def solve(phi_s: Array, y_s: Array) -> Array:
-        if jackknife:
-            kernels, _ = leave_one_out(gram(phi_s, phi_s))
-            return jax.lax.map(lambda k_ss: krr_solve(k_ss, y_s, reg), kernels)
-        return krr_solve(gram(phi_s, phi_s), y_s, reg)
+        solved = jackknife.solve if of_networks else krr_solve
+        return solved(gram(phi_s, phi_s), y_s, reg)
 
     phi_s, pull_features = jax.vjp(featurise, coreset.images)
     alpha, pull_solve = jax.vjp(solve, phi_s, coreset.labels)
@@ -77,13 +67,11 @@ def krr_value_and_grad(
     ) -> tuple[Array, Array]:
         phi_s, alpha, log_temperature = parts
         phi_t = jax.lax.stop_gradient(featurise(x_t))
-        if jackknife:
-            kernels, weights = leave_one_out(gram(phi_t, phi_s))
-            outputs = jnp.matmul(kernels, alpha, precision="highest")
-            losses = jax.vmap(loss, (0, None, None))(outputs, t, log_temperature)
-            losses, outputs = weights @ losses, outputs[0]
+        k_ts = gram(phi_t, phi_s)
+        if of_networks:
+            losses, outputs = jackknife.losses(k_ts, alpha, t, log_temperature, loss)
         else:
-            outputs = krr_predict(gram(phi_t, phi_s), alpha)
+            outputs = krr_predict(k_ts, alpha)
             losses = loss(outputs, t, log_temperature)
         hits = jnp.sum((jnp.argmax(outputs, -1) == t) & (w > 0), dtype=jnp.int32)
         return jnp.sum(w * losses) / total, hits
@@ -99,18 +87,6 @@ def krr_value_and_grad(
     counted = jnp.sum(batch.weights > 0, dtype=jnp.int32)
     info = {"loss": value, "accuracy": hits / counted}
     return info, Coreset(d_images, d_labels, d_k)
-
-
-def leave_one_out(
-    kernels: Float[Array, "network n m"],
-) -> tuple[Float[Array, "mean n m"], Float[Array, " mean"]]:
-    """(the mean of all kernels, then of all but each one, float64; their weights in J)."""
-    count = kernels.shape[0]
-    others = (1 - jnp.eye(count, dtype=jnp.float64)) / (count - 1)
-    means = jnp.concatenate([jnp.full((1, count), 1 / count, jnp.float64), others])
-    weights = jnp.full(count + 1, (1 - count) / count, jnp.float64).at[0].set(count)
-    mixed = jnp.tensordot(means, kernels.astype(jnp.float64), 1, precision="highest")
-    return mixed, weights
 
 
 def kernel_value_and_grad(
@@ -146,10 +122,12 @@ def feature_validator(
     loss: Loss,
     reg: Reg,
     micro: int,
+    of_networks: bool = False,
 ) -> Callable[[Coreset], dict[str, Float[Array, ""]]]:
     """A scorer of coresets on fixed images with fixed networks, whose image features are kept.
 
-    On several devices each keeps the features of its share of the networks."""
+    of_networks: valid_loss is jackknife.py's, the accuracy still that of the N networks. On several
+    devices each keeps the features of its share of the networks."""
     shares = arrange(kernel.networks, 1, micro, images.shape[0])
     ensemble, kept = Ensemble(kernel, shares), P(NETWORK)
 
@@ -159,7 +137,10 @@ def feature_validator(
 
     def score(networks: Any, h_t: Array, labels: Array, coreset: Coreset) -> dict[str, Array]:
         h_s = ensemble.features(networks, coreset.images, micro)
-        return krr_score(h_t, labels, h_s, coreset, gram=ensemble.gram, loss=loss, reg=reg)
+        gram = ensemble.grams if of_networks else ensemble.gram
+        return krr_score(
+            h_t, labels, h_s, coreset, gram=gram, loss=loss, reg=reg, of_networks=of_networks
+        )
 
     key, images, labels = devices.on_all((key, images, labels))
     networks, h_t = jax.jit(shares.spread(prepare, kept=kept))(key, images)
@@ -190,9 +171,15 @@ def krr_score(
     gram: Gram,
     loss: Loss,
     reg: Reg,
+    of_networks: bool = False,
 ) -> dict[str, Float[Array, ""]]:
     """{valid_loss, valid_accuracy} of a coreset on images whose features are at hand."""
-    alpha = krr_solve(gram(phi_s, phi_s), coreset.labels, reg)
-    outputs = krr_predict(gram(phi_t, phi_s), alpha)
-    value = jnp.mean(loss(outputs, labels, coreset.log_temperature))
+    k_ss, k_ts, k = gram(phi_s, phi_s), gram(phi_t, phi_s), coreset.log_temperature
+    if of_networks:
+        alpha = jackknife.solve(k_ss, coreset.labels, reg)
+        losses, outputs = jackknife.losses(k_ts, alpha, labels, k, loss)
+    else:
+        outputs = krr_predict(k_ts, krr_solve(k_ss, coreset.labels, reg))
+        losses = loss(outputs, labels, k)
+    value = jnp.mean(losses)
     return {"valid_loss": value, "valid_accuracy": accuracy(outputs, labels)}

@@ -11,7 +11,7 @@ NeurIPS 2022 (arXiv 2210.12067), Algorithm 1, in the form of the authors' releas
          | 0.5 mean (f(x) - y)^2                        loss=mse
     learn X_S, M, k (platt), y_S (labels=learned) by AdaBelief, each at its own rate
 
-method.jackknife takes the error of N networks out of the loss (krr.py); not published.
+method.jackknife takes the error of N networks out of the loss (jackknife.py); not published.
 
 Where the paper and the program differ the program is followed (no read-out sampled, relative ridge,
 the matrix M). docs/decisions.md lists what was corrected.
@@ -66,8 +66,8 @@ class Config:
     """RFAD's parameters.
 
     ridge: relative to trace(K_ss)/n ("jit"); transform: learn the pixel matrix M; jackknife: the
-    loss without the error of few networks (krr.py), at least 2 of them; corruption: share of pixels
-    frozen at their initial values (privacy, rho).
+    loss without the error of few networks (jackknife.py), at least 2 of them; corruption: share of
+    pixels frozen at their initial values (privacy, rho).
     """
 
     name: str = "rfad"
@@ -176,7 +176,7 @@ class RFAD:
         return krr_value_and_grad(
             featurise, ensemble.grams if jackknife else ensemble.gram, coreset, batch,
             loss=LOSSES[self.loss_name], reg=self.reg, micro=self.micro, shares=self.shares,
-            jackknife=jackknife,
+            of_networks=jackknife,
         )  # fmt: skip
 
     def validator(
@@ -186,6 +186,7 @@ class RFAD:
         return feature_validator(
             kernel, key, images, labels,
             loss=LOSSES[self.loss_name], reg=self.reg, micro=self.micro,
+            of_networks=self.config.jackknife,
         )  # fmt: skip
 
     def flops(self, batch: int, coreset: int) -> float:

@@ -7,6 +7,7 @@
     selection_seconds time that choosing the initial images took
     step_seconds      median seconds of one step, first chunk (compilation) left out
     distill_seconds   seconds of distilling
+    cpu_seconds       processor seconds of distilling, all cores
     value             a number in a JSON file that another command wrote
 
 Everything tolerates gaps: what is not there is None.
@@ -25,7 +26,7 @@ from distill_cli.naming import coreset_label
 from distill_cli.report.results import baseline, evaluations, number, read_metrics, section
 
 PERCENT = ("accuracy", "baseline", "accuracy_at")
-SECONDS = ("selection_seconds", "step_seconds", "distill_seconds")
+SECONDS = ("selection_seconds", "step_seconds", "distill_seconds", "cpu_seconds")
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,11 @@ def _distill_seconds(spec: MetricSpec, run: RunFiles) -> float | None:
     return number(section(run.result, "seconds").get("distill"))
 
 
+def _cpu_seconds(spec: MetricSpec, run: RunFiles) -> float | None:
+    del spec
+    return number(run.result.get("cpu_seconds"))
+
+
 def _value(spec: MetricSpec, run: RunFiles) -> float | None:
     return number(run.result.get(spec.key))
 
@@ -222,5 +228,6 @@ KINDS: dict[str, Callable[[MetricSpec, RunFiles], float | None]] = {
     "selection_seconds": _selection_seconds,
     "step_seconds": _step_seconds,
     "distill_seconds": _distill_seconds,
+    "cpu_seconds": _cpu_seconds,
     "value": _value,
 }

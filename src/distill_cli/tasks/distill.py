@@ -34,6 +34,7 @@ from distill_cli.tasks.runtime import (
     configure_jax,
     locked,
     log_file,
+    matmul_gflops,
     peak_memory_mb,
 )
 from distill_cli.tasks.sweep_rule import median_rule
@@ -237,6 +238,7 @@ def export(
             **seconds, "distill": round(outcome.seconds, 2), "evaluate": 0.0,
             "total": round(sum(seconds.values()) + outcome.seconds, 2),
         },
+        "cpu_seconds": round(outcome.cpu_seconds, 2), "matmul_gflops": matmul_gflops(),
         "peak_memory_mb": peak_memory_mb(),
         "coreset": {
             "path": "coreset/coreset.npz", "sha256": sha256(job.coreset_file), "images": shape,

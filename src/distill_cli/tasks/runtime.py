@@ -129,6 +129,23 @@ def peak_memory_mb() -> dict[str, float | None]:
     return {"host": round(host_mb), "device": None if peak is None else round(peak / 2**20)}
 
 
+def matmul_gflops() -> float:
+    """10^9 operations a second of float32 matrix products on this machine at this moment, the best
+    of a few: what CPU-seconds of different machines compare by."""
+    import jax
+    import jax.numpy as jnp
+
+    size, best = 1024, float("inf")
+    product = jax.jit(lambda a: jnp.matmul(a, a, precision="highest"))
+    matrix = jnp.ones((size, size), jnp.float32)
+    product(matrix).block_until_ready()
+    for _ in range(5):
+        begun = time.perf_counter()
+        product(matrix).block_until_ready()
+        best = min(best, time.perf_counter() - begun)
+    return round(2 * size**3 / best / 1e9, 1)
+
+
 class Stopwatch:
     """Seconds since creation, and since the last lap."""
 

@@ -46,6 +46,7 @@ class Checkpoints:
         self.folder = folder.absolute()
         self.identity = identity
         self.keep = keep
+        self.notes: dict[str, Any] = {}  # of the checkpoint that was restored
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, newest first."""
@@ -55,15 +56,20 @@ class Checkpoints:
             (int(p.name) for p in self.folder.iterdir() if p.name.isdigit()), reverse=True
         )
 
-    def save(self, step: int, tree: Any) -> None:
-        """Write a checkpoint, then remove all but the newest `keep`.
+    def save(self, step: int, tree: Any, **notes: Any) -> None:
+        """Write a checkpoint, then remove all but the newest `keep`; notes: for the record.
 
         Every process of a run calls it: Orbax has process 0 write what all of them have, and the
         others wait until it is written.
         Raises StorageError when it cannot be written; earlier checkpoints are untouched then.
         """
         host = jax.tree.map(np.asarray, tree)
-        record = {**self.identity.record(), "step": step, "checksum": checksum(host)}
+        record = {
+            **self.identity.record(),
+            "step": step,
+            "checksum": checksum(host),
+            "notes": notes,
+        }
         ocp = self._ocp
         target = self.folder / str(step)
         try:
@@ -109,10 +115,13 @@ class Checkpoints:
                 continue
             self._require_same_run(folder, record)
             try:
-                return step, self._read(folder, record, like)
+                tree = self._read(folder, record, like)
             except Exception as error:
                 reason = " ".join(str(error).split())[:120]
                 log.warning("checkpoint %s is damaged (%s); trying an older one", folder, reason)
+            else:
+                self.notes = record.get("notes") or {}  # none before they were written
+                return step, tree
         if steps:
             log.warning("no intact checkpoint in %s; starting from step 0", self.folder)
         return None

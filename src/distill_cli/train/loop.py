@@ -23,6 +23,7 @@ from distill_cli.errors import RunStopped
 from distill_cli.train.batches import TrainingSet
 from distill_cli.train.checkpoint import Checkpoints
 from distill_cli.train.chunks import Program, raise_if_not_finite, steps_until_stop
+from distill_cli.train.clock import Clock
 from distill_cli.train.growth import Part, part_at
 from distill_cli.train.progress import Progress
 from distill_cli.train.signals import StopRequest
@@ -51,12 +52,14 @@ class Progressed(NamedTuple):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended: the best coreset and where, the last step, and why it stopped."""
+    """How a run ended: the best coreset and where, the last step, why it stopped, and what it
+    spent."""
 
     best: Best
     step: int
     reason: str
     seconds: float
+    cpu_seconds: float
 
 
 def run(
@@ -77,23 +80,25 @@ def run(
     (images, labels) that score the coreset; snapshot(step, coreset) is called at config.snapshots.
     Raises RunStopped after a signal (state saved) and on a loss that is not finite.
     """
-    begun = time.monotonic()
+    spent = Clock()
     device = jax.tree.map(lambda x: jnp.array(x, copy=True), initial)
     distiller, images = parts[-1].distiller, train.labels.shape[0]
     programs = [Program.of(part, images, initial.labels.shape[0]) for part in parts]
     state = distiller.init(named_key(config.seed, "method"), device)
     untried = np.asarray(np.inf)
     best = Best(to_host(distiller.coreset(state)), np.asarray(0), untried, np.asarray(0.0))
-    start, before = 0, 0.0
+    start = 0
     sampling = programs[-1].sampler.init(train)
     saved = checkpoints.restore(
         Progressed(state, best, np.asarray(0.0), np.asarray(False), sampling)
     )
     if saved is not None:
-        start, (state, best, spent, finished, sampling) = saved
-        before = float(spent)
+        start, (state, best, seconds, finished, sampling) = saved
+        cpu_seconds = checkpoints.notes.get("cpu_seconds", 0.0)
         if finished:
-            return Outcome(best, start, stop_reason(config, start, best), before)
+            reason = stop_reason(config, start, best)
+            return Outcome(best, start, reason, float(seconds), cpu_seconds)
+        spent.go_on(float(seconds), cpu_seconds)
         state, sampling = jax.tree.map(jnp.asarray, (state, sampling))
         progress.message(f"resuming at step {start}")
     # Where the training set is, or the second chunk would be compiled anew.
@@ -109,13 +114,11 @@ def run(
     last_save, step, saved_step = time.monotonic(), start, start if saved else -1
     means: dict[str, Any] = {}  # of the chunk just made
 
-    def spent_seconds() -> float:
-        return before + time.monotonic() - begun
-
     def save(finished: bool = False) -> None:
         nonlocal last_save, saved_step
-        seconds = np.asarray(spent_seconds())
-        checkpoints.save(step, Progressed(state, best, seconds, np.asarray(finished), sampling))
+        seconds = np.asarray(spent.seconds)
+        tree = Progressed(state, best, seconds, np.asarray(finished), sampling)
+        checkpoints.save(step, tree, cpu_seconds=spent.cpu_seconds)
         last_save, saved_step = time.monotonic(), step
 
     try:
@@ -129,7 +132,7 @@ def run(
                 if scores["valid_loss"] < best.loss or config.validation.keep == "last":
                     now = (np.asarray(step), scores["valid_loss"], scores["valid_accuracy"])
                     best = Best(to_host(coreset), now[0], *map(np.asarray, now[1:]))
-                tracker.log(step, **scores, seconds=spent_seconds())
+                tracker.log(step, **scores, **spent.read())
                 progress.validated(step, scores, int(best.step))
             if means:  # after the validation of the same step, so that one line shows both
                 progress.stepped(step, means)
@@ -159,10 +162,11 @@ def run(
             step += steps
             rate = steps / (time.monotonic() - clock)
             means = {key: value.mean() for key, value in values.items()}
-            tracker.log(step - 1, **means, seconds=spent_seconds(), steps_per_second=rate)
+            tracker.log(step - 1, **means, **spent.read(), steps_per_second=rate)
         if config.steps:  # else there is nothing to go on with, and result.json says all
             save(finished=True)
-        return Outcome(best, step, stop_reason(config, step, best), spent_seconds())
+        reason = stop_reason(config, step, best)
+        return Outcome(best, step, reason, spent.seconds, spent.cpu_seconds)
     finally:
         tracker.close()
 
