@@ -49,6 +49,42 @@ CASES = {
     "no key": (["=5"], "must be a string"),
     "launcher": (["hydra/launcher=foo"], "hydra/launcher=foo: unknown, or its package"),
     "out": (["out=/dev/null/x"], "/dev/null"),
+    "schedule": (["schedule=cosin"], "did you mean cosine?"),
+    "schedule of no step": (["schedule=cosine", "steps=0"], "needs at least one step"),
+    "schedule of another method": (
+        ["method=label_solve", "schedule=cosine"],
+        "schedule=cosine: method=label_solve needs schedule=constant",
+    ),
+    "last rate": (["schedule_final=2"], "schedule_final=2.0: must lie in [0, 1]"),
+    "average of no step": (["average=ema", "steps=0"], "average=ema: needs at least one step"),
+    "decay": (["average=ema", "average_decay=1"], "average_decay=1.0: must be above 0 and below 1"),
+    "shares": (
+        ["growth.shares=[0.7,0.4]", "growth.networks=[1,2]"],
+        "growth.shares=[0.7,0.4]: must add up to less than 1",
+    ),
+    "values of shares": (
+        ["growth.shares=[0.7]", "growth.networks=[1,2]"],
+        "growth.networks=[1,2]: needs one value for each of growth.shares=[0.7]",
+    ),
+    "growth without shares": (["growth.batch=[8]"], "growth.batch=[8]: needs one value for each"),
+    "growth of nothing": (["growth.shares=[0.5]"], "growth.shares=[0.5]: needs growth.networks"),
+    "growth to nothing": (
+        ["growth.shares=[0.5]", "growth.width=[0]"],
+        "growth.width[0]=0: must be at least 1",
+    ),
+    "part of no step": (
+        ["growth.shares=[0.001]", "growth.batch=[8]", "steps=10"],
+        "part 1 would have none of the steps=10",
+    ),
+    "growth of another method": (
+        ["method=frepo", "growth.shares=[0.5]", "growth.networks=[2]"],
+        "growth.networks=[2]: method=frepo takes growth.batch",
+    ),
+    "jackknife of one": (
+        ["method.jackknife=true", "kernel.networks=1"],
+        "needs at least 2 networks, not kernel.networks=1",
+    ),
+    "held out of nothing": (["evaluation=[held_out]"], "add validation.disjoint=true"),
 }
 
 

@@ -71,6 +71,11 @@ class MetricSpec:
         )
 
     @property
+    def images(self) -> str:
+        """What the metric's accuracies are of."""
+        return "held-out training images" if self.protocol == "held_out" else "test data"
+
+    @property
     def unit(self) -> str:
         """percent, seconds, steps, or nothing."""
         if self.kind in PERCENT:

@@ -49,7 +49,8 @@ def markdown(table: str, entries: Sequence[Entry]) -> str:
         lines.append(row([name, figure(entry), *more, *cost]))
     devices = ", ".join(dict.fromkeys(entry["device"] for entry in mine))
     versions = ", ".join(dict.fromkeys(entry["version"] for entry in mine))
-    note = f"Mean ± standard deviation over seeds, test data; {devices}; version {versions}."
+    images = ", ".join(dict.fromkeys(entry.get("images", "test data") for entry in mine))
+    note = f"Mean ± standard deviation over seeds, {images}; {devices}; version {versions}."
     return "\n".join([*lines, "", note, ""])
 
 

@@ -79,6 +79,7 @@ def entry_of(table: Table, found: Measurement, more: Sequence[str]) -> Entry | N
         "mean": rounded(number.mean), "std": rounded(number.std), "n": number.n,
         "seeds": list(number.seeds), "seconds": rounded(found.seconds),
         "memory_mb": found.memory_mb, "device": ", ".join(found.distinct("device")),
+        "images": cell.metrics[0].images,
         "version": ", ".join(found.distinct("version")), "date": date.today().isoformat(),
         "extra": {
             metric.name: {"mean": rounded(n.mean), "std": rounded(n.std), "n": n.n}

@@ -131,7 +131,11 @@ def notes(
 ) -> list[str]:
     """Sources, what the columns mean, devices, versions, reductions, folders passed over."""
     spec = table.spec
-    found = ["Mean ± standard deviation over seeds (their number); accuracies in %, on test data."]
+    images = dict.fromkeys(m.images for c in table.cells for m in c.metrics if m.unit == "percent")
+    found = [
+        "Mean ± standard deviation over seeds (their number); accuracies in %, on "
+        f"{' and '.join(images or ('test data',))}."
+    ]
     found += [f"Published: {title}." for title in source_titles(spec.source)]
     lacking = [c for c in table.cells if c.published and published_of(table, c) is None]
     if lacking:
