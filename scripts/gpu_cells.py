@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NoReturn
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
@@ -38,10 +39,16 @@ def arguments() -> argparse.Namespace:
     options.cells = {name.strip(): words.split() for name, _, words in named}
     wrong = [name for name, words in options.cells.items() if not words or not name.isidentifier()]
     if wrong or len(options.cells) < len(named):
-        parser.error(f"{wrong[0] if wrong else 'a name'!r}: cells are different NAME: WORDS")
+        refuse(f"{wrong[0] if wrong else 'twice'!r}: cells are NAME: WORDS, each name once")
     if not options.seconds > GRACE:
-        parser.error(f"--seconds={options.seconds:g}: must be above {GRACE:g}")
+        refuse(f"--seconds={options.seconds:g}: must be above {GRACE:g}")
     return options
+
+
+def refuse(message: str) -> NoReturn:
+    """End with one line and exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def main() -> int:

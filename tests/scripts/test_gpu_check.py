@@ -294,3 +294,29 @@ def test_rehearsal_of_the_published_cell_leaves_a_coreset(tmp_path, command):
     done = command("distill-evaluate", f"coreset={folder}", "evaluation=[krr_nngp]")
     assert done.code == 0, done.err
     assert "krr_nngp" in done.out
+
+
+def test_cells_side_by_side_in_a_fixed_time(tmp_path):
+    """Two runs, of which one ends and the other is cut: a coreset of each that can be measured."""
+    script, small = str(SCRIPTS / "gpu_cells.py"), "dataset=digits kernel.networks=2"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "JAX_PLATFORMS": "cpu"}
+    words = [f"short: {small} steps=10", f"long: {small} steps=1000000 validation.patience=1000000"]
+    done = subprocess.run(
+        [sys.executable, script, "--seconds", "75", "--out", str(tmp_path / "out"), *words],
+        env=environment, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    cells = json.loads((tmp_path / "out" / "cells.json").read_text())["cells"]
+    assert (cells["short"]["exit_code"], cells["long"]["exit_code"]) == (0, 143)
+    assert cells["short"]["metrics"]["steps"] == 10
+    assert cells["long"]["coreset"]["best_step"] > 10
+    for name in cells:
+        with np.load(tmp_path / "out" / name / "coreset.npz") as file:
+            assert file["images"].shape == (10, 8, 8, 1) and np.isfinite(file["images"]).all()
+    for wrong in (["--seconds", "5", "a: steps=1"], ["--seconds", "60", "a b: steps=1"]):
+        refused = subprocess.run(
+            [sys.executable, script, "--out", str(tmp_path), *wrong],
+            env=environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert refused.returncode == 2
+        assert refused.stderr.startswith("error: ") and refused.stderr.count("\n") == 1

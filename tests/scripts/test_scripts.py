@@ -201,3 +201,24 @@ def test_run_names_its_commands(tmp_path, arguments):
         run("run.py", *arguments, DISTILL_VENV=str(environment)), "distill", "distill-table", "test"
     )
     assert not environment.exists()
+
+
+def test_plot_accuracy(tmp_path):
+    """Snapshots of a tiny run: their accuracies against the seconds of the run, and a picture."""
+    small = ["steps=20", "snapshots=[0,5,20]", "kernel.networks=2", "architecture.width=16",
+             "evaluation=none", "validation.networks=2", "progress=none"]  # fmt: skip
+    command = [sys.executable, "-m", "distill_cli.cli.distill", f"out={tmp_path}", *small]
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    subprocess.run(command, check=True, env=environment, timeout=300, capture_output=True)
+    (folder,) = (tmp_path / "rfad" / "digits" / "ipc1").iterdir()
+    place = tmp_path / "curves"
+    done = run("plot_accuracy.py", f"a={folder}", "--out", str(place), "--published", "a=97")
+    assert done.returncode == 0, done.stderr
+    one = json.loads(place.with_suffix(".json").read_text())["curves"]["a"]
+    assert [point["step"] for point in one["points"]] == [0, 5, 20]
+    seconds = [point["cpu_seconds"] for point in one["points"]]
+    assert seconds[0] == 0 < seconds[1] < seconds[2] <= one["cpu_seconds"]
+    assert one["points"][2]["accuracy"] > one["points"][0]["accuracy"] > 20
+    assert one["matmul_gflops"] > 0
+    assert place.with_suffix(".png").stat().st_size > 1000
+    one_line_refusal(run("plot_accuracy.py", "a=/nowhere", "--out", str(place)), "a=/nowhere")

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Accuracy against processor seconds: measure the snapshots of runs and draw them.
+
+    python scripts/plot_accuracy.py "CIFAR-10=outputs/rfad/cifar10/ipc1/<run>" ... --out curves
+                                    [--protocol krr_nngp] [--published "CIFAR-10=61.1"]
+
+Runs need `snapshots=[0,250,...]`. Every snapshot is measured by distill-evaluate's own function, on
+the whole test set unless --limit says less; what is measured already is not measured again. Writes
+curves.json (step, processor seconds, accuracy of every snapshot) and curves.png; measurements stay
+in the folder `measured` beside them. Exit code 2 on wrong input.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from distill_cli import evaluate
+from distill_cli.core.files import read_json, write_json
+from distill_cli.train.tracking import read
+
+
+def spent(rows: list[dict[str, Any]], step: int) -> float:
+    """Processor seconds until `step` was there."""
+    known = [row["cpu_seconds"] for row in rows if row["step"] < step and "cpu_seconds" in row]
+    return max(known, default=0.0)
+
+
+def curve(folder: Path, protocol: str, options: list[str]) -> list[dict[str, Any]]:
+    """{step, cpu_seconds, accuracy} of every snapshot of a run, in order."""
+    rows, found = read(folder / "metrics.jsonl"), []
+    for path in sorted((folder / "coreset" / "steps").glob("*.npz")):
+        result = evaluate(path, f"evaluation=[{protocol}]", "evaluation.baseline=false", *options)
+        accuracy = next(row["accuracy"] for row in result if row["protocol"] == protocol)
+        step = int(path.stem)
+        found.append({"step": step, "cpu_seconds": spent(rows, step), "accuracy": 100 * accuracy})
+    return found
+
+
+def draw(curves: dict[str, Any], published: dict[str, float], path: Path) -> None:
+    """One line a run; a dotted line of its colour at the published accuracy."""
+    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
+    for (name, one), colour in zip(
+        curves.items(), matplotlib.color_sequences["tab10"], strict=False
+    ):
+        points = [(max(p["cpu_seconds"], 1.0), p["accuracy"]) for p in one["points"]]
+        axes.plot(*zip(*points, strict=True), marker="o", color=colour, label=name)
+        if name in published:
+            axes.axhline(published[name], color=colour, linestyle=":")
+    axes.set(xscale="log", xlabel="processor seconds, all cores", ylabel="accuracy, %")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=100)
+    plt.close(figure)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", metavar="NAME=FOLDER")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--protocol", default="krr_nngp")
+    parser.add_argument("--limit", type=int)
+    parser.add_argument("--published", action="append", default=[], metavar="NAME=PERCENT")
+    options = parser.parse_args()
+    more = [f"out={options.out.parent / 'measured'}", "progress=none"]
+    more += [] if options.limit is None else [f"evaluation.limit={options.limit}"]
+    published = {name: float(value) for name, _, value in
+                 (item.partition("=") for item in options.published)}  # fmt: skip
+    curves: dict[str, Any] = {}
+    for item in options.runs:
+        name, _, folder = item.partition("=")
+        result = read_json(Path(folder) / "result.json")
+        if not isinstance(result, dict):
+            print(f"error: {item}: NAME=FOLDER of a finished run", file=sys.stderr)
+            return 2
+        kept = ("command", "device", "cpu_seconds", "matmul_gflops", "version")
+        about = {key: result.get(key) for key in kept}
+        points = curve(Path(folder), options.protocol, more)
+        if not points:
+            print(f"error: {item}: no snapshots; run it with snapshots=[...]", file=sys.stderr)
+            return 2
+        curves[name] = about | {"points": points}
+        for point in points:
+            print(name, *(f"{key} {value:g}" for key, value in point.items()), flush=True)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(options.out.with_suffix(".json"), {"protocol": options.protocol, "curves": curves})
+    draw(curves, published, options.out.with_suffix(".png"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
