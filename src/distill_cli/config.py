@@ -103,14 +103,6 @@ def check_course(config: Config) -> None:
     if not 0 < config.average_decay < 1:
         raise UserError(f"average_decay={config.average_decay}: must be above 0 and below 1")
     growth, method = config.growth, config.method
-    asked = {
-        f"schedule={config.schedule}": config.schedule != "constant",
-        f"average={config.average}": config.average != "none",
-        f"growth.shares={shown(growth.shares)}": bool(growth.shares),
-    }
-    if config.steps == 0 and any(asked.values()):
-        first = next(key for key, value in asked.items() if value)
-        raise UserError(f"{first}: needs at least one step, and this run has steps=0")
     growth.starts(config.steps)
     grows = getattr(importlib.import_module(type(method).__module__), "GROWS", ("batch",))
     for key in GROWING:

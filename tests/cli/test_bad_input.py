@@ -50,13 +50,15 @@ CASES = {
     "launcher": (["hydra/launcher=foo"], "hydra/launcher=foo: unknown, or its package"),
     "out": (["out=/dev/null/x"], "/dev/null"),
     "schedule": (["schedule=cosin"], "did you mean cosine?"),
-    "schedule of no step": (["schedule=cosine", "steps=0"], "needs at least one step"),
     "schedule of another method": (
         ["method=label_solve", "schedule=cosine"],
         "schedule=cosine: method=label_solve needs schedule=constant",
     ),
     "last rate": (["schedule_final=2"], "schedule_final=2.0: must lie in [0, 1]"),
-    "average of no step": (["average=ema", "steps=0"], "average=ema: needs at least one step"),
+    "growth of no step": (
+        ["growth.shares=[0.5]", "growth.batch=[8]", "steps=0"],
+        "part 1 would have none of the steps=0",
+    ),
     "decay": (["average=ema", "average_decay=1"], "average_decay=1.0: must be above 0 and below 1"),
     "shares": (
         ["growth.shares=[0.7,0.4]", "growth.networks=[1,2]"],

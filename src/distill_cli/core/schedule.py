@@ -29,8 +29,9 @@ class Schedule:
 
     @classmethod
     def of(cls, config: Config) -> "Schedule":
-        """The schedule of a run."""
-        return cls(config.schedule, config.steps, config.schedule_warmup, config.schedule_final)
+        """The schedule of a run; one of no step has rates all the same."""
+        steps = max(1, config.steps)
+        return cls(config.schedule, steps, config.schedule_warmup, config.schedule_final)
 
     @property
     def constant(self) -> bool:

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import jax
 
+from distill_cli.config import Config
 from distill_cli.core import devices
 from distill_cli.methods.base import Distiller
 from distill_cli.report import words
+from distill_cli.sections import GROWING
 from distill_cli.tasks.problem import Problem
 from distill_cli.train.batches import fits_resident
 
@@ -63,6 +65,22 @@ def coreset_size(problem: Problem) -> int:
     return problem.config.ipc * len(problem.dataset.present) or len(problem.train_rows)
 
 
+def course(config: Config) -> list[str]:
+    """A line on what changes over the run: rates, sizes, the average; none where nothing does."""
+    found = [] if config.schedule == "constant" else [f"rates {config.schedule}"]
+    growth = config.growth
+    for key in GROWING:
+        if values := getattr(growth, key):
+            ends = growth.starts(config.steps)[1:]
+            parts = (f"{v} until step {end}" for v, end in zip(values, ends, strict=True))
+            found.append(f"{key} {', '.join(parts)}")
+    if config.average == "ema":
+        found.append(
+            f"moving average ({config.average_decay:g}) of all steps, which is validated and kept"
+        )
+    return [f"  course   {'; '.join(found)}"] if found else []
+
+
 def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> str:
     """A short block: what runs, for at most how many steps, on what, how large, where the result
     goes."""
@@ -92,6 +110,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
         f"  {kernel}; batch {config.batch.number} x {size}; loss {config.loss}",
         f"  steps    at most {steps}, {flops / 1e9:.3g} GFLOP each; patience "
         f"{config.validation.patience}; validation on {len(problem.valid_rows)} training images",
+        *course(config),
         f"  measures {', '.join(config.evaluation.protocols) or 'nothing'}",
         f"  device   {at_work(distiller)}, about {memory} for arrays",
         f"  result   {folder}",
