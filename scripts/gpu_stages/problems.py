@@ -84,8 +84,7 @@ def first_moment(state: Any, images: np.ndarray) -> np.ndarray:
     Adam, LAMB and AdaBelief keep (1 - b1) g, SGD with momentum keeps g. It is the first array of
     the images' shape in the optimiser's state.
     """
-    kept = state.optimiser if hasattr(state, "optimiser") else state.velocity
-    found = [leaf for leaf in jax.tree.leaves(kept) if leaf.shape == images.shape]
+    found = [leaf for leaf in jax.tree.leaves(state.optimiser) if leaf.shape == images.shape]
     return np.asarray(found[0], np.float64)
 
 
