@@ -11,8 +11,9 @@ all, 2 wrong input.
 """
 
 import argparse
+import atexit
 import json
-import os
+import shutil
 import sys
 import tempfile
 import time
@@ -23,7 +24,6 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "src")]
 GRACE = 12.0  # seconds to save and end
 OWN = ["evaluation=none", "snapshots=[0]", "checkpoint.seconds=20", "progress=plain"]
-SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "digits": (8, 8, 1)}
 
 
 def arguments() -> argparse.Namespace:
@@ -53,26 +53,24 @@ def refuse(message: str) -> NoReturn:
 
 def main() -> int:
     options = arguments()
-    begun, platform = time.monotonic(), os.environ.pop("JAX_PLATFORMS", None)
-    os.environ["JAX_PLATFORMS"] = "cpu"  # of this process
-    from gpu_stages.cut_run import CutRun
-    from gpu_stages.record import Record
+    begun = time.monotonic()
+    from gpu_stages.record import Record, on_the_cpu
 
-    from distill_cli.core.files import write_json
+    with on_the_cpu():
+        from gpu_stages.cut_run import CutRun
 
-    os.environ.pop("JAX_PLATFORMS")
-    if platform is not None:
-        os.environ["JAX_PLATFORMS"] = platform
+        from distill_cli.core.files import write_json
+
     work = Path(tempfile.mkdtemp(prefix="gpu-cells-"))
+    atexit.register(shutil.rmtree, work, ignore_errors=True)
     options.out.mkdir(parents=True, exist_ok=True)
-    runs = {}
-    for name, words in options.cells.items():
-        found = [word.partition("=")[2] for word in words if word.startswith("dataset=")]
-        runs[name] = CutRun(
-            words, OWN, SHAPES.get(found[0] if found else "digits", (32, 32, 3)), work,
-            options.out / name, Record(work / f"{name}.json"),
+    runs = {
+        name: CutRun(
+            words, OWN, work, options.out / name, Record(work / f"{name}.json"),
             XLA_PYTHON_CLIENT_PREALLOCATE="false",
-        )  # fmt: skip
+        )
+        for name, words in options.cells.items()
+    }  # fmt: skip
 
     def report() -> None:
         rows = {name: json.loads(run.record.path.read_text()) for name, run in runs.items()}

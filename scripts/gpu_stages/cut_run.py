@@ -4,37 +4,26 @@ that one is there however the run ends, and SIGTERM lets it save its state.
 The watching process computes on the CPU only.
 """
 
-import json
 import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
+from distill_cli.train import tracking
 from gpu_stages import rescue, runs
 from gpu_stages.record import Record, brief
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Whole lines of metrics.jsonl; the last may be half written."""
-    rows = []
-    for line in path.read_text().splitlines() if path.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
-    return rows
-
-
 class CutRun:
     """overrides: words of the command; own: words that do not stand in the coreset's manifest;
-    shape: of an image; work: a folder for the run and its log; place: where the coreset goes."""
+    work: a folder for the run and its log; place: where the coreset goes. The run needs
+    snapshots=[0], by which the coreset's size is known."""
 
     def __init__(
-        self, overrides: list[str], own: list[str], shape: Any, work: Path, place: Path,
-        record: Record, **environment: str,
+        self, overrides: list[str], own: list[str], work: Path, place: Path, record: Record,
+        **environment: str,
     ) -> None:  # fmt: skip
-        self.overrides, self.shape, self.place, self.record = overrides, shape, place, record
+        self.overrides, self.place, self.record = overrides, place, record
         self.out, self.log = work / place.name, work / f"{place.name}.log"
         self.begun, self.kept = time.monotonic(), -1
         self.process = runs.start(self.out, [*overrides, *own], self.log, **environment)
@@ -50,12 +39,13 @@ class CutRun:
         folder, step = runs.run_folder(self.out), runs.checkpoint_step(self.out)
         if folder is None:
             return
-        self.record.put(metrics=rescue.condensed(read_rows(folder / "metrics.jsonl")))
+        self.record.put(metrics=rescue.condensed(tracking.read(folder / "metrics.jsonl")))
         if step > self.kept:
             try:
-                found = rescue.rescue(folder, self.overrides, self.shape, self.place)
-                self.record.put(coreset=found)
-                self.kept = step
+                found = rescue.rescue(folder, self.overrides, self.place)
+                if found is not None:
+                    self.record.put(coreset=found)
+                    self.kept = step
             except Exception as error:  # a checkpoint removed while it is read: the next one
                 self.record.put(rescue_error=brief(error))
 

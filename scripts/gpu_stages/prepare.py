@@ -22,7 +22,7 @@ def main() -> int:
     from gpu_stages.published import settings
 
     call.stage = "d"
-    problem = load_problem(parse_config(compose("config", settings(call)[0])))
+    problem = load_problem(parse_config(compose("config", settings(call))))
     record.put(loaded_s=round(time.monotonic() - begun, 1), train=len(problem.train_rows))
     if problem.dataset.name == "cifar10" and not call.rehearse:
         rows = slice(0, SAMPLE_IMAGES)

@@ -4,12 +4,11 @@ or those of hardware=gpu15, which end within minutes.
 The run goes on until the stage's time is over (cut_run.py).
 """
 
-import os
 import signal
 import sys
 import time
 
-from gpu_stages.record import Call, Record, parse
+from gpu_stages.record import Call, Record, on_the_cpu, parse
 
 IPC = {"d": 10, "e": 1}
 LAST = 10.0  # seconds before the end of its time at which the run is asked to end
@@ -21,32 +20,27 @@ TINY = [
 DIGITS = ["method=rfad", "dataset=digits", *(item for item in TINY if "dataset." not in item)]
 
 
-def settings(call: Call) -> tuple[list[str], tuple[int, int, int]]:
-    """(overrides of the run, shape of an image)."""
+def settings(call: Call) -> list[str]:
+    """Overrides of the run."""
     ipc = f"ipc={IPC[call.stage]}"
     if call.rehearse and call.data is None:
-        return [*DIGITS, ipc, "steps=100000"], (8, 8, 1)
+        return [*DIGITS, ipc, "steps=100000"]
     tiny = TINY if call.rehearse else []
-    return ["method=rfad", "dataset=cifar10", ipc, f"hardware={call.hardware}", *tiny], (32, 32, 3)
+    return ["method=rfad", "dataset=cifar10", ipc, f"hardware={call.hardware}", *tiny]
 
 
 def main() -> int:
     call = parse()
-    platform = os.environ.get("JAX_PLATFORMS")
-    os.environ["JAX_PLATFORMS"] = "cpu"  # of this process; the run gets what was given
-    from gpu_stages.cut_run import CutRun
-
-    os.environ.pop("JAX_PLATFORMS")
-    if platform is not None:
-        os.environ["JAX_PLATFORMS"] = platform
+    with on_the_cpu():
+        from gpu_stages.cut_run import CutRun
     record, asked = Record(call.record), []
     signal.signal(signal.SIGTERM, lambda *_: asked.append(True))
-    overrides, shape = settings(call)
+    overrides = settings(call)
     every = 3 if call.rehearse else 30
     own = ["evaluation=none", "snapshots=[0]", f"checkpoint.seconds={every}", "progress=plain"]
     environment = {"TFDS_DATA_DIR": str(call.data)} if call.data else {}
     place = call.out / f"rfad_ipc{IPC[call.stage]}"
-    run = CutRun(overrides, own, shape, call.work, place, record, **environment)
+    run = CutRun(overrides, own, call.work, place, record, **environment)
     while not run.ended and not asked and call.left() > LAST:
         time.sleep(1)
         run.keep()

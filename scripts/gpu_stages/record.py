@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,6 +57,20 @@ def parse() -> Call:
     parser.add_argument("--hardware", default="full")
     parser.add_argument("--rehearse", action="store_true")
     return Call(**vars(parser.parse_args()))
+
+
+@contextmanager
+def on_the_cpu() -> Iterator[None]:
+    """For a process that only watches: what is imported inside computes on the CPU, while processes
+    that it starts get the JAX_PLATFORMS that was given."""
+    given = os.environ.get("JAX_PLATFORMS")
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    try:
+        yield
+    finally:
+        os.environ.pop("JAX_PLATFORMS")
+        if given is not None:
+            os.environ["JAX_PLATFORMS"] = given
 
 
 class Record:

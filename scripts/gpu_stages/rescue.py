@@ -21,25 +21,24 @@ from distill_cli.core.types import Coreset
 from distill_cli.train.checkpoint import FORMAT, Checkpoints, Identity
 from distill_cli.train.loop import Best, Progressed
 from distill_cli.version import __version__
-from gpu_stages.problems import CLASSES, distiller
+from gpu_stages.problems import distiller
 
 OWN = ("out", "checkpoint", "progress", "evaluation", "snapshots", "dataset.data_dir")
 
 
-def best_coreset(folder: Path, overrides: list[str], shape: Any) -> tuple[int, Best] | None:
+def best_coreset(folder: Path, overrides: list[str], first: Coreset) -> tuple[int, Best] | None:
     """(step, best coreset so far) of the newest intact checkpoint of a run; None without one.
 
-    folder: the run's; overrides: what its command said; shape: of an image.
+    folder: the run's; overrides: what its command said; first: its initial coreset.
     """
     steps = sorted((folder / "checkpoints").glob("*/record/metadata"))
     record = read_json(steps[-1]) if steps else None
     if not isinstance(record, dict) or record.get("format") != FORMAT:
         return None
-    method, config = distiller([*overrides, "batch.micro=8"], shape)
-    count = config.ipc * CLASSES
-    coreset = Coreset(
-        np.zeros((count, *shape), np.float32), np.zeros((count, CLASSES), np.float32), np.float64(0)
+    method, _ = distiller(
+        [*overrides, "batch.micro=8"], first.images.shape[1:], first.labels.shape[1]
     )
+    coreset = Coreset(*(np.zeros_like(part) for part in first))
     state = jax.eval_shape(method.init, jax.random.key(0), coreset)
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
     zero = np.asarray(0.0)
@@ -51,24 +50,29 @@ def best_coreset(folder: Path, overrides: list[str], shape: Any) -> tuple[int, B
     return None if found is None else (found[0], found[1].best)
 
 
-def rescue(folder: Path, overrides: list[str], shape: Any, place: Path) -> dict[str, Any] | None:
+def rescue(folder: Path, overrides: list[str], place: Path) -> dict[str, Any] | None:
     """Write place/{coreset,initial}.npz and manifest.json, which distill-evaluate coreset=PLACE
     reads; what they say, or None where the run has no checkpoint yet."""
-    found = best_coreset(folder, overrides, shape)
+    initial = folder / "coreset" / "steps" / "000000.npz"  # snapshots=[0]
+    if not initial.is_file():
+        return None
+    first = load_coreset(initial)
+    found = best_coreset(folder, overrides, first.coreset)
     if found is None:
         return None
     step, best = found
-    _, config = distiller(overrides, shape)
-    first = folder / "coreset" / "steps" / "000000.npz"  # snapshots=[0]
-    names = load_coreset(first).class_names or tuple(map(str, range(CLASSES)))
+    classes = first.coreset.labels.shape[1]
+    _, config = distiller(overrides, first.coreset.images.shape[1:], classes)
+    names = first.class_names or tuple(map(str, range(classes)))
     save_coreset(place / "coreset.npz", best.coreset, names, config.method.ridge)
-    shutil.copyfile(first, place / "initial.npz")
+    shutil.copyfile(initial, place / "initial.npz")
     kept = [item for item in overrides if item.split("=")[0] not in OWN]
     manifest = {
         "schema": 1, "version": __version__, "command": shlex.join(["distill", *kept]),
         "method": config.method.name, "dataset": config.dataset.name, "ipc": config.ipc,
         "seed": config.seed, "labels": config.labels, "loss": config.loss,
-        "steps": step, "best_step": int(best.step), "stop_reason": "cut by the time of the stage",
+        "steps": step, "best_step": int(best.step),
+        "stop_reason": "all steps made" if step == config.steps else "cut by its time",
         "validation": {"loss": float(best.loss), "accuracy": float(best.accuracy)},
         "preprocess": dataclasses.asdict(config.preprocess),
         "coreset": {"path": "coreset.npz", "images": list(best.coreset.images.shape)},

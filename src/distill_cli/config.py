@@ -114,7 +114,9 @@ def check_course(config: Config) -> None:
 def check_held_out(config: Config) -> None:
     """UserError where a protocol measures on validation images that were trained on."""
     for name, protocol in config.evaluation.protocols.items():
-        if getattr(protocol, "needs_disjoint", False) and not config.validation.disjoint:
+        module = importlib.import_module(type(protocol).__module__)
+        held_out = getattr(module, "SPLIT", "test") == "validation"
+        if held_out and not config.validation.disjoint:
             raise UserError(
                 f"evaluation={name}: measures on validation images, which take part in distilling; "
                 "add validation.disjoint=true"

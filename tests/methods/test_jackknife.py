@@ -13,7 +13,7 @@ from distill_cli.core.types import Batch, Coreset, one_hot_centred
 from distill_cli.errors import UserError
 from distill_cli.kernels.ensemble import Ensemble
 from distill_cli.kernels.random_features import RandomFeatureKernel
-from distill_cli.methods.jackknife import leave_one_out
+from distill_cli.methods.jackknife import JACKKNIFE, means_of
 from distill_cli.methods.krr import krr_value_and_grad
 from sampler_problem import distiller, parsed
 
@@ -46,7 +46,7 @@ def test_against_the_formula(networks, loss):
 
     info, found = krr_value_and_grad(
         featurise, ensemble.grams, coreset, batch,
-        loss=LOSSES[loss], reg=REG, micro=4, of_networks=True,
+        loss=LOSSES[loss], reg=REG, micro=4, regression=JACKKNIFE,
     )  # fmt: skip
 
     def formula(coreset):
@@ -80,7 +80,7 @@ def test_networks_kernels_have_the_kernel_as_their_mean():
     h_s, h_t = (ensemble.features(drawn, x, 128) for x in (coreset.images, batch.images))
     single = ensemble.grams(h_t, h_s)
     np.testing.assert_allclose(single.mean(0), ensemble.gram(h_t, h_s), rtol=1e-5)
-    means, weights = leave_one_out(single)
+    means, weights = means_of(single)
     np.testing.assert_allclose(means[0], np.asarray(single, np.float64).mean(0), rtol=1e-6)
     np.testing.assert_allclose(means[3], np.delete(single, 2, 0).mean(0), rtol=1e-5)
     assert float(weights.sum()) == pytest.approx(1)
@@ -102,8 +102,8 @@ def test_it_takes_the_error_of_few_networks_away():
             outputs = krr_predict(k_ts, krr_solve(k_ss, coreset.labels, REG))
             return jnp.mean(LOSSES["platt"](outputs, batch.labels, coreset.log_temperature))
 
-        solved = jax.vmap(of)(leave_one_out(k_ss)[0], leave_one_out(k_ts)[0])
-        return solved[0], leave_one_out(k_ss)[1] @ solved, k_ss.mean(0), k_ts.mean(0)
+        solved = jax.vmap(of)(means_of(k_ss)[0], means_of(k_ts)[0])
+        return solved[0], means_of(k_ss)[1] @ solved, k_ss.mean(0), k_ts.mean(0)
 
     keys = jax.random.split(jax.random.key(1), 300)
     plain, jackknife, k_ss, k_ts = jax.lax.map(jax.jit(losses), keys)

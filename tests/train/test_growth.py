@@ -5,17 +5,13 @@ import itertools
 import jax
 import numpy as np
 import pytest
-from test_sampler_resume import StopAfter
+from test_sampler_resume import run
 
 from distill_cli.errors import RunStopped, UserError
 from distill_cli.sections import GrowthConfig
-from distill_cli.train import loop
-from distill_cli.train.checkpoint import Checkpoints, Identity
 from distill_cli.train.chunks import steps_until_stop
 from distill_cli.train.growth import Part, part_at, part_configs
-from distill_cli.train.progress import Silent
-from distill_cli.train.tracking import Tracker
-from sampler_problem import IMAGES, LABELS, distiller, parsed, start, training
+from sampler_problem import distiller, parsed
 
 GROWING = [
     "steps=16", "growth.shares=[0.3,0.4]", "growth.networks=[2,3]", "growth.batch=[6,12]",
@@ -58,24 +54,16 @@ def test_sums_of_shares():
         GrowthConfig(shares=(0.5, 0.01), batch=(1, 2)).starts(10)
 
 
-def run(folder, config, looks: int):
-    parts = [Part(at, part, distiller(part)) for at, part in part_configs(config)]
-    checkpoints = Checkpoints(folder / "checkpoints", Identity("1", "2", "3"), 2)
-    return loop.run(
-        config, parts, start(), training(), (IMAGES[:9], LABELS[:9]), checkpoints,
-        lambda at: Tracker(folder / "metrics.jsonl", at), Silent(), StopAfter(looks),  # type: ignore
-    )  # fmt: skip
-
-
 def test_resumes_bit_for_bit_in_every_part(tmp_path):
     """With a schedule and an average, killed in the first part and in the second."""
     config = parsed(*GROWING, "schedule=cosine", "average=ema", "method.jackknife=true")
+    parts = [Part(at, part, distiller(part)) for at, part in part_configs(config)]
     for part in ("whole", "cut"):
         (tmp_path / part).mkdir()
-    whole = run(tmp_path / "whole", config, 1000)
+    whole = run(tmp_path / "whole", config, 1000, parts)
     for looks, at in ((1, 4), (1, 5), (2, 11)):
         with pytest.raises(RunStopped, match=f"at step {at};"):
-            run(tmp_path / "cut", config, looks)
-    cut = run(tmp_path / "cut", config, 1000)
+            run(tmp_path / "cut", config, looks, parts)
+    cut = run(tmp_path / "cut", config, 1000, parts)
     assert (whole.step, cut.step) == (16, 16)
     jax.tree.map(np.testing.assert_array_equal, whole.best, cut.best)

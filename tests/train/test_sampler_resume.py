@@ -31,10 +31,10 @@ class StopAfter:
         return due
 
 
-def run(folder, config, looks: int):
+def run(folder, config, looks: int, parts=None):
     checkpoints = Checkpoints(folder / "checkpoints", Identity("1", "2", "3"), 2)
     return loop.run(
-        config, [Part(0, config, Mean())], start(), training(), (IMAGES[:9], LABELS[:9]),
+        config, parts or [Part(0, config, Mean())], start(), training(), (IMAGES[:9], LABELS[:9]),
         checkpoints, lambda at: Tracker(folder / "metrics.jsonl", at), Silent(), StopAfter(looks),  # type: ignore
     )  # fmt: skip
 

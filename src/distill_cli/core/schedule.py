@@ -11,9 +11,7 @@ the optimiser, its state and its bits are those without a schedule.
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import optax
-from jaxtyping import Array
 
 from distill_cli.config import Config
 
@@ -50,8 +48,3 @@ class Schedule:
         return optax.warmup_cosine_decay_schedule(
             rate / warmup, rate, warmup, self.steps, end_value=self.final * rate
         )
-
-    def factor(self, step: int | Array) -> Array:
-        """The factor at a step."""
-        rate = self(1.0)
-        return jnp.asarray(rate(step) if callable(rate) else jnp.ones_like(step, jnp.float32))

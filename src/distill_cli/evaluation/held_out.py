@@ -6,7 +6,7 @@ take no part in distilling. Otherwise as krr_nngp and krr_ntk.
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.evaluation.base import Problem
@@ -21,7 +21,6 @@ class Config:
 
     kernel: Literal["nngp", "ntk"] = "nngp"
     ridge: float | None = None
-    needs_disjoint: ClassVar[bool] = True
 
 
 def evaluate(config: Config, coreset: Coreset, problem: Problem) -> Metric:

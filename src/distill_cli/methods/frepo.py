@@ -127,10 +127,10 @@ class FRePo:
     @property
     def optimiser(self) -> optax.GradientTransformation:
         def lamb(rate: float) -> optax.GradientTransformation:
-            last = self.config.final_rate
-            schedule = optax.cosine_decay_schedule(rate, max(1, self.cosine_steps), alpha=last)
-            if not self.schedule.constant:
-                schedule = self.schedule(rate)
+            own, last = max(1, self.cosine_steps), self.config.final_rate
+            schedule = self.schedule(rate)
+            if self.schedule.constant:
+                schedule = optax.cosine_decay_schedule(rate, own, alpha=last)
             return optax.lamb(schedule, b1=0.9, b2=0.999, eps=1e-6, weight_decay=0.0)
 
         rates = self.config.learning_rates

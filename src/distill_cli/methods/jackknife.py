@@ -7,7 +7,8 @@ moves the coreset that is best. With K_m the kernels of the single networks, the
 
     J = N L(mean_m K_m) - (N - 1)/N sum_m L(mean_{l != m} K_l)
 
-is off by 1/N^2 only, from the same networks: N + 1 small regressions in place of one.
+is off by 1/N^2 only, from the same networks: N + 1 small regressions in place of one. The gram that
+goes with it is Ensemble.grams.
 """
 
 from typing import Any
@@ -18,9 +19,10 @@ from jaxtyping import Array, Float
 
 from distill_cli.core.linalg import Reg, krr_solve
 from distill_cli.core.losses import Loss
+from distill_cli.methods.krr import Regression
 
 
-def leave_one_out(
+def means_of(
     kernels: Float[Array, "network n m"],
 ) -> tuple[Float[Array, "mean n m"], Float[Array, " mean"]]:
     """(the mean of all kernels, then of all but each one, float64; their weights in J)."""
@@ -36,13 +38,16 @@ def solve(
     kernels: Float[Array, "network n n"], y_s: Float[Array, "n class"], reg: Reg
 ) -> Float[Array, "mean n class"]:
     """alpha of each regression of J."""
-    return jax.lax.map(lambda k_ss: krr_solve(k_ss, y_s, reg), leave_one_out(kernels)[0])
+    return jax.lax.map(lambda k_ss: krr_solve(k_ss, y_s, reg), means_of(kernels)[0])
 
 
 def losses(
     kernels: Float[Array, "network m n"], alpha: Array, labels: Array, k: Array, loss: Loss
 ) -> tuple[Float[Array, " m"], Any]:
     """(J of each image, outputs under the kernel of all networks); k: the log temperature."""
-    means, weights = leave_one_out(kernels)
+    means, weights = means_of(kernels)
     outputs = jnp.matmul(means, alpha, precision="highest")
     return weights @ jax.vmap(loss, (0, None, None))(outputs, labels, k), outputs[0]
+
+
+JACKKNIFE = Regression(solve, losses)

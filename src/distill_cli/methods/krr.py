@@ -11,7 +11,7 @@ once.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +26,28 @@ from distill_cli.kernels.ensemble import Ensemble
 from distill_cli.kernels.micro_batches import cut, micro_pieces
 from distill_cli.kernels.random_features import RandomFeatureKernel
 from distill_cli.kernels.shares import ALONE, BATCH, NETWORK, Shares, arrange, sum_shared
-from distill_cli.methods import jackknife
 
 Featurise = Callable[[Array], Array]
 Gram = Callable[..., Array]
+
+
+class Regression(NamedTuple):
+    """How the loss follows from what gram gives: solve(k_ss, y_s, reg) -> alpha, and
+    losses(k_ts, alpha, labels, log temperature, loss) -> (loss of each image, outputs)."""
+
+    solve: Callable[..., Array]
+    losses: Callable[..., tuple[Array, Array]]
+
+
+def losses_of(
+    k_ts: Array, alpha: Array, labels: Array, k: Array, loss: Loss
+) -> tuple[Array, Array]:
+    """Losses and outputs of K(x_t, S) alpha."""
+    outputs = krr_predict(k_ts, alpha)
+    return loss(outputs, labels, k), outputs
+
+
+PLAIN = Regression(krr_solve, losses_of)
 
 
 def krr_value_and_grad(
@@ -42,22 +60,21 @@ def krr_value_and_grad(
     reg: Reg,
     micro: int,
     shares: Shares = ALONE,
-    of_networks: bool = False,
+    regression: Regression = PLAIN,
 ) -> tuple[dict[str, Float[Array, ""]], Coreset]:
     """Weighted mean loss over the batch, and its gradient with respect to the coreset.
 
     featurise: images (n, h, w, c) -> Phi, of any shape; gram: (Phi, Phi') -> K; reg: ridge relative
     to trace(K_ss)/n, of all support images or of each; micro: batch images at a time; shares: where
     this runs inside `shares.spread`, each device takes its part of the micro-batches, and all get
-    the same result; of_networks: gram gives (network, n, n'), and the loss is jackknife.py's.
-    Returns ({loss, accuracy}, gradients in the shape of the coreset).
+    the same result; regression: PLAIN, or another that takes what gram gives. Returns
+    ({loss, accuracy}, gradients in the shape of the coreset).
     """
     pieces = split_micro(batch, micro)
     total = batch.labels.shape[0]
 
     def solve(phi_s: Array, y_s: Array) -> Array:
-        solved = jackknife.solve if of_networks else krr_solve
-        return solved(gram(phi_s, phi_s), y_s, reg)
+        return regression.solve(gram(phi_s, phi_s), y_s, reg)
 
     phi_s, pull_features = jax.vjp(featurise, coreset.images)
     alpha, pull_solve = jax.vjp(solve, phi_s, coreset.labels)
@@ -67,12 +84,7 @@ def krr_value_and_grad(
     ) -> tuple[Array, Array]:
         phi_s, alpha, log_temperature = parts
         phi_t = jax.lax.stop_gradient(featurise(x_t))
-        k_ts = gram(phi_t, phi_s)
-        if of_networks:
-            losses, outputs = jackknife.losses(k_ts, alpha, t, log_temperature, loss)
-        else:
-            outputs = krr_predict(k_ts, alpha)
-            losses = loss(outputs, t, log_temperature)
+        losses, outputs = regression.losses(gram(phi_t, phi_s), alpha, t, log_temperature, loss)
         hits = jnp.sum((jnp.argmax(outputs, -1) == t) & (w > 0), dtype=jnp.int32)
         return jnp.sum(w * losses) / total, hits
 
@@ -122,12 +134,13 @@ def feature_validator(
     loss: Loss,
     reg: Reg,
     micro: int,
-    of_networks: bool = False,
+    gram: Callable[[Ensemble], Gram] = lambda ensemble: ensemble.gram,
+    regression: Regression = PLAIN,
 ) -> Callable[[Coreset], dict[str, Float[Array, ""]]]:
     """A scorer of coresets on fixed images with fixed networks, whose image features are kept.
 
-    of_networks: valid_loss is jackknife.py's, the accuracy still that of the N networks. On several
-    devices each keeps the features of its share of the networks."""
+    gram, regression: as in krr_value_and_grad, gram of the ensemble. On several devices each keeps
+    the features of its share of the networks."""
     shares = arrange(kernel.networks, 1, micro, images.shape[0])
     ensemble, kept = Ensemble(kernel, shares), P(NETWORK)
 
@@ -137,10 +150,10 @@ def feature_validator(
 
     def score(networks: Any, h_t: Array, labels: Array, coreset: Coreset) -> dict[str, Array]:
         h_s = ensemble.features(networks, coreset.images, micro)
-        gram = ensemble.grams if of_networks else ensemble.gram
         return krr_score(
-            h_t, labels, h_s, coreset, gram=gram, loss=loss, reg=reg, of_networks=of_networks
-        )
+            h_t, labels, h_s, coreset,
+            gram=gram(ensemble), loss=loss, reg=reg, regression=regression,
+        )  # fmt: skip
 
     key, images, labels = devices.on_all((key, images, labels))
     networks, h_t = jax.jit(shares.spread(prepare, kept=kept))(key, images)
@@ -171,15 +184,11 @@ def krr_score(
     gram: Gram,
     loss: Loss,
     reg: Reg,
-    of_networks: bool = False,
+    regression: Regression = PLAIN,
 ) -> dict[str, Float[Array, ""]]:
     """{valid_loss, valid_accuracy} of a coreset on images whose features are at hand."""
-    k_ss, k_ts, k = gram(phi_s, phi_s), gram(phi_t, phi_s), coreset.log_temperature
-    if of_networks:
-        alpha = jackknife.solve(k_ss, coreset.labels, reg)
-        losses, outputs = jackknife.losses(k_ts, alpha, labels, k, loss)
-    else:
-        outputs = krr_predict(k_ts, krr_solve(k_ss, coreset.labels, reg))
-        losses = loss(outputs, labels, k)
+    alpha = regression.solve(gram(phi_s, phi_s), coreset.labels, reg)
+    k = coreset.log_temperature
+    losses, outputs = regression.losses(gram(phi_t, phi_s), alpha, labels, k, loss)
     value = jnp.mean(losses)
     return {"valid_loss": value, "valid_accuracy": accuracy(outputs, labels)}

@@ -40,7 +40,14 @@ from distill_cli.kernels.random_features import RandomFeatureKernel, arithmetic_
 from distill_cli.kernels.shares import ALONE, Shares, arrange
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.corruption import Frozen, check_corruption, freeze, put_back
-from distill_cli.methods.krr import feature_validator, krr_value_and_grad
+from distill_cli.methods.jackknife import JACKKNIFE
+from distill_cli.methods.krr import (
+    PLAIN,
+    Gram,
+    Regression,
+    feature_validator,
+    krr_value_and_grad,
+)
 
 WHOLE = 128  # a coreset up to this size is one piece, where micro-batches are smaller
 ALLOWS = {"kernel": ("random_features",)}  # config.py check_combination
@@ -149,6 +156,15 @@ class RFAD:
         images = self.images(state.params, state.frozen)
         return Coreset(images, state.params["labels"], state.params["log_temperature"])
 
+    @property
+    def regression(self) -> Regression:
+        """How the loss is estimated."""
+        return JACKKNIFE if self.config.jackknife else PLAIN
+
+    def gram(self, ensemble: Ensemble) -> Gram:
+        """The kernels that `regression` takes: of each network, or of all."""
+        return ensemble.grams if self.config.jackknife else ensemble.gram
+
     def step(self, state: State, batch: Batch, key: PRNGKeyArray) -> tuple[State, Info]:
         def transformed(params: dict[str, Array]) -> Coreset:
             return self.coreset(state._replace(params=params))
@@ -172,11 +188,10 @@ class RFAD:
             # A micro-batch of the batch is one piece; so is a coreset of up to WHOLE images.
             return ensemble.features(networks, images, max(self.micro, WHOLE))
 
-        jackknife = self.config.jackknife
         return krr_value_and_grad(
-            featurise, ensemble.grams if jackknife else ensemble.gram, coreset, batch,
+            featurise, self.gram(ensemble), coreset, batch,
             loss=LOSSES[self.loss_name], reg=self.reg, micro=self.micro, shares=self.shares,
-            of_networks=jackknife,
+            regression=self.regression,
         )  # fmt: skip
 
     def validator(
@@ -186,7 +201,7 @@ class RFAD:
         return feature_validator(
             kernel, key, images, labels,
             loss=LOSSES[self.loss_name], reg=self.reg, micro=self.micro,
-            of_networks=self.config.jackknife,
+            gram=self.gram, regression=self.regression,
         )  # fmt: skip
 
     def flops(self, batch: int, coreset: int) -> float:
