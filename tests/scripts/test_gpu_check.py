@@ -296,7 +296,7 @@ def test_rehearsal_of_the_published_cell_leaves_a_coreset(tmp_path, command):
     assert "krr_nngp" in done.out
 
 
-def test_cells_side_by_side_in_a_fixed_time(tmp_path):
+def test_gpu_cells_side_by_side_in_a_fixed_time(tmp_path):
     """Two runs, of which one ends and the other is cut: a coreset of each that can be measured."""
     script, small = str(SCRIPTS / "gpu_cells.py"), "dataset=digits kernel.networks=2"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "JAX_PLATFORMS": "cpu"}
