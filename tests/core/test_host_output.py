@@ -18,6 +18,12 @@ RPC: /xla.coordination.CoordinationService/PollForError [type.googleapis.com/ten
 FATAL = """\
 F1127 13:59:12.000002 77 client.h:88] Terminating process because the JAX distributed service \
 detected fatal errors. This most likely indicates that another task died.
+Additional GRPC error information from remote target coordination_service while calling /x.y:
+:UNKNOWN:Error received from peer  {grpc_message:"Socket closed", grpc_status:14}
+"""
+STACK = """\
+*** Check failure stack trace: ***
+    @     0x7f57d2140634  absl::lts_20260107::log_internal::LogMessage::SendToLog()
 """
 OTHER = "E1127 13:59:13.000001 78 gemm.cc:12] 3 of 4 algorithms failed\n"
 
@@ -52,11 +58,15 @@ def test_python_writes_to_the_terminal_all_the_time():
 @pytest.mark.process
 def test_the_abort_of_jax_runs_the_action_and_another_one_is_shown():
     caught = "output.catch_abort(lambda: (output.say('lost'), os._exit(7)))"
-    for relayed in ("", "output.relay()"):  # the message may have been read before
-        done = child(caught, f"write({LOST + FATAL!r})", relayed, "os.abort()")
+    said = (LOST + FATAL + STACK).splitlines(True)
+    for read in range(len(said) + 1):  # what was read before
+        first, rest = "".join(said[:read]), "".join(said[read:])
+        relayed = (f"write({first!r})", "output.relay()", f"write({rest!r})")
+        done = child(caught, *relayed, "os.abort()")
         assert (done.returncode, done.stderr) == (7, "lost\n")
-    done = child(caught, f"write({OTHER!r})", "os.abort()")
-    assert done.returncode == -signal.SIGABRT and OTHER in done.stderr
+    for relayed in ("", "output.relay()"):
+        done = child(caught, f"write({OTHER + STACK!r})", relayed, "os.abort()")
+        assert done.returncode == -signal.SIGABRT and OTHER + STACK in done.stderr
 
 
 @pytest.mark.process

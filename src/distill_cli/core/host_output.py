@@ -15,13 +15,13 @@ import threading
 from collections.abc import Callable
 from typing import NoReturn
 
-ABORTED = "distributed service detected fatal errors"
-# Of gloo and of the coordination service: noise while all is well, and the abort itself; then the
-# lines that follow the first one of a message about lost processes, their numbers among them.
+ABORTED = b"distributed service detected fatal errors"
+# Of gloo and of the coordination service: noise while all is well; then the lines that follow the
+# first one of a message about lost processes, their numbers among them.
 NOISE = re.compile(
     rb"\[Gloo\] Rank|connected peer ranks|coordination_service|client\.h:\d+\]"
-    rb"|distributed_runtime|^\s*@ +0x|Check failure stack trace"
-    rb"|^The following tasks are unhealthy|^The tasks have crashed|^RPC: /|^[\d,\s]*$"
+    rb"|distributed_runtime|^The following tasks are unhealthy|^The tasks have crashed|^RPC: /"
+    rb"|^[\d,\s]*$"
 )
 
 
@@ -50,13 +50,17 @@ class Output:
         return os.pread(self.spool.fileno(), size - self.read, self.read)
 
     def relay(self) -> None:
-        """Complete lines that are no noise, to the terminal."""
+        """Complete lines that are no noise, to the terminal; none from the abort's first line on,
+        since C++ ends with its message."""
         with self.lock:
             text = self.unread()
             text = text[: text.rfind(b"\n") + 1]
-            self.abort_seen |= ABORTED.encode() in text
             self.read += len(text)
-            kept = [line for line in text.splitlines(True) if not NOISE.search(line)]
+            kept = []
+            for line in text.splitlines(True):
+                self.abort_seen |= ABORTED in line
+                if not self.abort_seen and not NOISE.search(line):
+                    kept.append(line)
             os.write(self.terminal, b"".join(kept))
 
     def catch_abort(self, action: Callable[[], NoReturn]) -> None:
@@ -65,9 +69,9 @@ class Output:
         callback = ctypes.CFUNCTYPE(None, ctypes.c_int)
 
         def aborted(number: int) -> None:
-            text = self.unread().decode(errors="replace")
+            text = self.unread()
             if ABORTED not in text and not self.abort_seen:
-                os.write(self.terminal, text.encode())
+                os.write(self.terminal, text)
                 return
             action()
 
