@@ -87,6 +87,22 @@ CASES = {
         "needs at least 2 networks, not kernel.networks=1",
     ),
     "held out of nothing": (["evaluation=[held_out]"], "add validation.disjoint=true"),
+    "held out twice": (
+        ["evaluation=[held_out]", "evaluation.held_out.protocol=finite"],
+        "evaluation.held_out.protocol=finite: unknown",
+    ),
+    "held out for a choice": (
+        ["evaluation=[held_out]", "evaluation.held_out.settings={ridges:[1e-3]}"],
+        "evaluation.held_out.settings.ridges=[0.001]: chooses by the validation images",
+    ),
+    "key that a protocol lacks": (
+        ["evaluation=[frepo]", "evaluation.frepo.widths=3"],
+        "key=evaluation.frepo.widths: unknown (did you mean evaluation.frepo.width?)",
+    ),
+    "held out of another": (
+        ["evaluation=[held_out]", "evaluation.held_out.settings={width:8}"],
+        "evaluation.held_out.settings.width: unknown",
+    ),
 }
 
 

@@ -8,7 +8,7 @@ from distill_cli.arch.layers import fully_connected
 from distill_cli.core.linalg import leave_one_out
 from distill_cli.core.types import Coreset, one_hot_centred
 from distill_cli.errors import UserError
-from distill_cli.evaluation import held_out, krr_nngp, krr_ntk
+from distill_cli.evaluation import krr_ntk
 from distill_cli.evaluation.base import Problem
 from distill_cli.evaluation.krr import calibration, choose_ridge, fit_log_temperature
 from distill_cli.kernels.exact import gram
@@ -126,17 +126,3 @@ def test_bins_of_the_reliability_diagram_against_numpy():
         total += inside.mean() * abs(hit[inside].mean() - confidence[inside].mean())
     assert len(found["bins"]) == 15
     np.testing.assert_allclose(ece, total, rtol=1e-12)
-
-
-@pytest.mark.parametrize(("kernel", "protocol"), [("nngp", krr_nngp), ("ntk", krr_ntk)])
-def test_held_out_measures_on_validation_images(kernel, protocol):
-    """The regression of krr_*, with the validation images in the place of the test images."""
-    given, points = problem(), coreset()
-    found = held_out.evaluate(held_out.Config(kernel=kernel), points, given)
-    moved = problem(test=given.valid, kernels=(kernel,))
-    wanted = protocol.evaluate(protocol.Config(), points, moved)
-    assert found.protocol == "held_out" and held_out.SPLIT == "validation"
-    assert (found.accuracy, found.images) == (wanted.accuracy, 150)
-    assert found.detail["half_mse"] == wanted.detail["half_mse"]
-    other = protocol.evaluate(protocol.Config(), points, problem(kernels=(kernel,)))
-    assert found.detail["half_mse"] != other.detail["half_mse"]

@@ -41,7 +41,7 @@ _METHODS = {
 _PROTOCOLS = {
     "krr_nngp": "Kernel regression, exact NNGP",
     "krr_ntk": "Kernel regression, exact NTK",
-    "held_out": "Exact kernel regression on held-out training images (no test images)",
+    "held_out": "On held-out training images (no test images)",
     "network": "Network of finite width",
     "frepo": "FRePo's protocol: networks trained on the coreset",
     "dc": "DC's protocol: networks trained without augmentation",
