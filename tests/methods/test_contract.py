@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 
 from distill_cli.arch.layers import convnet
 from distill_cli.cli.compose import compose
-from distill_cli.config import config_dir, group_choices, parse
+from distill_cli.config import config_dir, group_choices, parse, plain
 from distill_cli.core.types import Batch, Coreset, one_hot_centred
 from distill_cli.methods.base import Setting, make_distiller
 
@@ -106,6 +107,16 @@ def test_every_recipe_composes_and_parses(recipe, hardware):
     assert (config.method.name, config.dataset.name) == (method, dataset)
     assert config.hardware == hardware
     assert set(config.evaluation.protocols) == {"krr_nngp", "krr_ntk", "finite"}
+
+
+@pytest.mark.parametrize("dataset", ["kmnist", "cifar100", "digits"])  # no longer presets
+@pytest.mark.parametrize("method", group_choices("method"))
+def test_without_a_longer_preset_a_pair_is_as_with_half_an_hour(method, dataset):
+    def composed(hardware: str) -> dict[str, Any]:
+        tree = plain(compose("config", [f"{method=!s}", f"{dataset=!s}", f"{hardware=!s}"]))
+        return {k: v for k, v in tree.items() if k not in ("hardware", "evaluation")}
+
+    assert composed("cpu_long") == composed("cpu")
 
 
 def test_the_published_setting_of_cifar10():
