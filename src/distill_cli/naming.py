@@ -21,7 +21,7 @@ DATASET_NOT_IN_DIGEST = ("data_dir", "cache", "download", "limit_test")
 # Values that add nothing to what a run was before their keys existed, or are chosen where it runs.
 NOTHING = {
     "kernel": (("features", "auto"), ("fused", "auto")),
-    "method": (("networks", 1), ("jackknife", False)),
+    "method": (("networks", 1), ("jackknife", 0.0)),
 }
 PLAIN_SAMPLER = {"name": "uniform", "balanced": False}
 

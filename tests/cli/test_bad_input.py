@@ -83,7 +83,7 @@ CASES = {
         "growth.networks=[2]: method=frepo takes growth.batch",
     ),
     "jackknife of one": (
-        ["method.jackknife=true", "kernel.networks=1"],
+        ["method.jackknife=1", "kernel.networks=1"],
         "needs at least 2 networks, not kernel.networks=1",
     ),
     "held out of nothing": (["evaluation=[held_out]"], "add validation.disjoint=true"),

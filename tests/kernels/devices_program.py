@@ -29,7 +29,7 @@ CASES = {
     "rfad of 1": [*LEARNED, "kernel.networks=1"],
     "rfad of 4, in one piece": [*LEARNED, "kernel.networks=4", *WHOLE],
     "rfad of 1, in one piece": [*LEARNED, "kernel.networks=1", *WHOLE],
-    "jackknife of 4": [*LEARNED, "kernel.networks=4", "method.jackknife=true"],
+    "jackknife of 4": [*LEARNED, "kernel.networks=4", "method.jackknife=0.5"],
     "frepo of 1": [*LEARNED, *FREPO],
     "frepo of 1, in one piece": [*LEARNED, *FREPO, *WHOLE],
     "frepo of 3": [*LEARNED, *FREPO, "method.networks=3"],

@@ -13,7 +13,7 @@ from distill_cli.core.types import Batch, Coreset, one_hot_centred
 from distill_cli.errors import UserError
 from distill_cli.kernels.ensemble import Ensemble
 from distill_cli.kernels.random_features import RandomFeatureKernel
-from distill_cli.methods.jackknife import JACKKNIFE, means_of
+from distill_cli.methods.jackknife import jackknife, means_of, weights_of
 from distill_cli.methods.krr import krr_value_and_grad
 from sampler_problem import distiller, parsed
 
@@ -30,11 +30,11 @@ def problem(coreset: int = 6, batch: int = 10) -> tuple[Coreset, Batch]:
     return start, Batch(targets, jnp.arange(batch) % 3, weights)
 
 
-@pytest.mark.parametrize("networks", [2, 4])
+@pytest.mark.parametrize(("networks", "share"), [(2, 1.0), (4, 1.0), (4, 0.25)])
 @pytest.mark.parametrize("loss", ["platt", "mse"])
-def test_against_the_formula(networks, loss):
-    """J and dJ of images, labels and temperature, in float64; micro-batches that do not divide the
-    batch."""
+def test_against_the_formula(networks, share, loss):
+    """J_share and its gradient of images, labels and temperature, in float64; micro-batches that do
+    not divide the batch."""
     kernel = RandomFeatureKernel(convnet(8, 2), SHAPE, networks, "float32")
     ensemble, (coreset, batch) = Ensemble(kernel), problem()
     coreset = Coreset(*(part.astype(jnp.float64) for part in coreset))
@@ -46,7 +46,7 @@ def test_against_the_formula(networks, loss):
 
     info, found = krr_value_and_grad(
         featurise, ensemble.grams, coreset, batch,
-        loss=LOSSES[loss], reg=REG, micro=4, regression=JACKKNIFE,
+        loss=LOSSES[loss], reg=REG, micro=4, regression=jackknife(share),
     )  # fmt: skip
 
     def formula(coreset):
@@ -65,7 +65,9 @@ def test_against_the_formula(networks, loss):
 
         every = range(networks)
         rest = sum(of([i for i in every if i != out]) for out in every)
-        return networks * of(list(every)) - (networks - 1) / networks * rest
+        loss_of_all = of(list(every))
+        whole = networks * loss_of_all - (networks - 1) / networks * rest
+        return loss_of_all + share * (whole - loss_of_all)
 
     value, wanted = jax.value_and_grad(formula)(coreset)
     np.testing.assert_allclose(info["loss"], value, rtol=1e-10)
@@ -80,10 +82,11 @@ def test_networks_kernels_have_the_kernel_as_their_mean():
     h_s, h_t = (ensemble.features(drawn, x, 128) for x in (coreset.images, batch.images))
     single = ensemble.grams(h_t, h_s)
     np.testing.assert_allclose(single.mean(0), ensemble.gram(h_t, h_s), rtol=1e-5)
-    means, weights = means_of(single)
+    means = means_of(single)
     np.testing.assert_allclose(means[0], np.asarray(single, np.float64).mean(0), rtol=1e-6)
     np.testing.assert_allclose(means[3], np.delete(single, 2, 0).mean(0), rtol=1e-5)
-    assert float(weights.sum()) == pytest.approx(1)
+    for share in (0.3, 1.0):
+        assert float(weights_of(5, share).sum()) == pytest.approx(1)
 
 
 def test_it_takes_the_error_of_few_networks_away():
@@ -102,19 +105,19 @@ def test_it_takes_the_error_of_few_networks_away():
             outputs = krr_predict(k_ts, krr_solve(k_ss, coreset.labels, REG))
             return jnp.mean(LOSSES["platt"](outputs, batch.labels, coreset.log_temperature))
 
-        solved = jax.vmap(of)(means_of(k_ss)[0], means_of(k_ts)[0])
-        return solved[0], means_of(k_ss)[1] @ solved, k_ss.mean(0), k_ts.mean(0)
+        solved = jax.vmap(of)(means_of(k_ss), means_of(k_ts))
+        return solved[0], weights_of(3, 1.0) @ solved, k_ss.mean(0), k_ts.mean(0)
 
     keys = jax.random.split(jax.random.key(1), 300)
-    plain, jackknife, k_ss, k_ts = jax.lax.map(jax.jit(losses), keys)
+    plain, estimate, k_ss, k_ts = jax.lax.map(jax.jit(losses), keys)
     outputs = krr_predict(k_ts.mean(0), krr_solve(k_ss.mean(0), coreset.labels, REG))
     exact = jnp.mean(LOSSES["platt"](outputs, batch.labels, coreset.log_temperature))
     error = abs(float(plain.mean() - exact))
     spread = float(plain.std()) / 300**0.5
     assert error > 6 * spread  # the plain loss is off, beyond chance
-    assert abs(float(jackknife.mean() - exact)) < error / 4
+    assert abs(float(estimate.mean() - exact)) < error / 4
 
 
 def test_one_network_is_refused():
-    with pytest.raises(UserError, match=r"method\.jackknife=true: needs at least 2 networks"):
-        distiller(parsed("method.jackknife=true", "kernel.networks=1"))
+    with pytest.raises(UserError, match=r"method\.jackknife=0\.5: needs at least 2 networks"):
+        distiller(parsed("method.jackknife=0.5", "kernel.networks=1"))

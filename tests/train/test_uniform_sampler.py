@@ -99,7 +99,7 @@ def test_constant_rates_no_average_and_no_growth_leave_the_digest_as_it_was():
     assert len(without) == len(base) - len(new)
     assert digest(base) == digest(without)
     growth = ["growth.shares=[0.5]", "growth.batch=[8]"]
-    for options in (["schedule=cosine"], ["average=ema"], growth, ["method.jackknife=true"]):
+    for options in (["schedule=cosine"], ["average=ema"], growth, ["method.jackknife=0.5"]):
         assert digest(plain(compose("config", ["dataset=mnist", *options]))) != digest(base)
     assert digest(plain(compose("config", ["dataset=mnist", "average_decay=0.5"]))) == digest(base)
 

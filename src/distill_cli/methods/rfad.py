@@ -11,7 +11,7 @@ NeurIPS 2022 (arXiv 2210.12067), Algorithm 1, in the form of the authors' releas
          | 0.5 mean (f(x) - y)^2                        loss=mse
     learn X_S, M, k (platt), y_S (labels=learned) by AdaBelief, each at its own rate
 
-method.jackknife takes the error of N networks out of the loss (jackknife.py); not published.
+method.jackknife takes error of N networks out of the loss (jackknife.py); not published.
 
 Where the paper and the program differ the program is followed (no read-out sampled, relative ridge,
 the matrix M). docs/decisions.md lists what was corrected.
@@ -40,7 +40,7 @@ from distill_cli.kernels.random_features import RandomFeatureKernel, arithmetic_
 from distill_cli.kernels.shares import ALONE, Shares, arrange
 from distill_cli.methods.base import Info, Setting, Validator
 from distill_cli.methods.corruption import Frozen, check_corruption, freeze, put_back
-from distill_cli.methods.jackknife import JACKKNIFE
+from distill_cli.methods.jackknife import jackknife
 from distill_cli.methods.krr import (
     PLAIN,
     Gram,
@@ -72,21 +72,22 @@ class LearningRates:
 class Config:
     """RFAD's parameters.
 
-    ridge: relative to trace(K_ss)/n ("jit"); transform: learn the pixel matrix M; jackknife: the
-    loss without the error of few networks (jackknife.py), at least 2 of them; corruption: share of
-    pixels frozen at their initial values (privacy, rho).
+    ridge: relative to trace(K_ss)/n ("jit"); transform: learn the pixel matrix M; jackknife:
+    share of the few networks' error that is taken off the loss (jackknife.py), 0: as published;
+    corruption: share of pixels frozen at their initial values (privacy, rho).
     """
 
     name: str = "rfad"
     ridge: float = 5e-3
     transform: bool = True
-    jackknife: bool = False
+    jackknife: float = 0.0
     corruption: float = 0.0
     learning_rates: LearningRates = field(default_factory=LearningRates)
 
     def __post_init__(self) -> None:
         if not self.ridge > 0:
             raise UserError(f"method.ridge={self.ridge}: must be above 0")
+        within("method.jackknife", self.jackknife, 0, 1)
         within("method.corruption", self.corruption, 0, 1)
 
 
@@ -159,7 +160,8 @@ class RFAD:
     @property
     def regression(self) -> Regression:
         """How the loss is estimated."""
-        return JACKKNIFE if self.config.jackknife else PLAIN
+        share = self.config.jackknife
+        return jackknife(share) if share else PLAIN
 
     def gram(self, ensemble: Ensemble) -> Gram:
         """The kernels that `regression` takes: of each network, or of all."""
@@ -231,7 +233,10 @@ def make(setting: Setting) -> RFAD:
     config, classes = setting.config, setting.classes
     check_corruption(setting)
     if config.method.jackknife and config.kernel.networks < 2:
-        raise UserError("method.jackknife=true: needs at least 2 networks, not kernel.networks=1")
+        raise UserError(
+            f"method.jackknife={config.method.jackknife}: needs at least 2 networks, not "
+            "kernel.networks=1"
+        )
     kernel = RandomFeatureKernel(
         setting.architecture, setting.image_shape, config.kernel.networks,
         arithmetic_of(config.kernel.features),
