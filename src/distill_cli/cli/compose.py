@@ -75,13 +75,13 @@ def run_folder(composed: DictConfig) -> tuple[str, Path]:
     return digest(plain(composed)), Path(composed.hydra.run.dir)
 
 
-def known_keys(config_name: str, key: str) -> list[str]:
-    """Keys beside `key` in a default configuration, for suggestions."""
+def known_keys(config_name: str, key: str, *chosen: str) -> list[str]:
+    """Keys beside `key` in a default configuration with these choices, for suggestions."""
     given = ["coreset.path=any"] if config_name in ("evaluate", "theory_subspace") else []
-    tree: Any = plain(compose(config_name, given))
+    tree: Any = plain(compose(config_name, [*given, *chosen]))
     prefix = ""
     for part in key.split(".")[:-1]:
-        if not isinstance(tree, dict) or part not in tree:
+        if not isinstance(tree, dict) or part not in tree or tree[part] is None:
             break
         tree, prefix = tree[part], f"{prefix}{part}."
     return [f"{prefix}{name}" for name in tree] if isinstance(tree, dict) else []

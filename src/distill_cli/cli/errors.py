@@ -70,22 +70,13 @@ def one_line(error: BaseException, config_name: str = "config") -> str:
                     f"{key}: belongs to evaluation={protocol}, which is not chosen; "
                     f'add it: "evaluation=[...,{protocol}]"'
                 )
-            return str(choice_error("key", key, keys_of_protocol(protocol)))
+            chosen = f"evaluation=[{protocol}]"
+            return str(choice_error("key", key, known_keys(config_name, key, chosen)))
         if others := choices_with(section, rest):
             return f"{key}: unknown here; {section}={' or '.join(others)} has it"
         return str(choice_error("key", key, known_keys(config_name, key)))
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return (" ".join(lines) if len(lines) < 4 else lines[0]) or type(error).__name__
-
-
-def keys_of_protocol(name: str) -> list[str]:
-    """The keys of an evaluation protocol, as typed."""
-    import yaml
-
-    from distill_cli.config import config_dir
-
-    tree = yaml.safe_load((config_dir() / "evaluation" / f"{name}.yaml").read_text())
-    return [f"evaluation.{name}.{key}" for key in tree.get(name, {})]
 
 
 def choices_with(group: str, key: str) -> list[str]:

@@ -11,7 +11,7 @@ NeurIPS 2022 (arXiv 2210.12067), Algorithm 1, in the form of the authors' releas
          | 0.5 mean (f(x) - y)^2                        loss=mse
     learn X_S, M, k (platt), y_S (labels=learned) by AdaBelief, each at its own rate
 
-method.jackknife takes a share of the few networks' error off the loss (jackknife.py); not published.
+method.jackknife takes a share of the few networks' error off the loss (jackknife.py); unpublished.
 
 Where the paper and the program differ the program is followed (no read-out sampled, relative ridge,
 the matrix M). docs/decisions.md lists what was corrected.
