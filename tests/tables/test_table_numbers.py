@@ -12,7 +12,7 @@ from distill_cli.tables import registry
 from distill_cli.tables.measured import Number, measure_table
 from distill_cli.tables.metrics import MetricSpec, RunFiles, evaluation_file, value_of
 from distill_cli.tables.reference import Reference, reference_of
-from distill_cli.tables.runs import SeedRun, is_locked, seed_run, unusable
+from distill_cli.tables.runs import SeedRun, seed_run, unusable
 from distill_cli.tables.spec import make_table
 from distill_cli.tables.verdict import interval, judge
 
@@ -66,7 +66,7 @@ def test_states(small_table, put, tmp_path, locate):
 
 
 def test_a_folder_in_use_is_running(small_table, put, tmp_path, locate):
-    from distill_cli.tasks.runtime import locked
+    from distill_cli.core.lock import is_locked, locked
 
     folder = put(small_table.cells[0], 0, 0.9)
     with locked(folder):

@@ -199,7 +199,7 @@ def test_a_failed_checkpoint_keeps_the_former_one(tmp_path, monkeypatch):
 
 
 def test_two_runs_of_one_configuration_do_not_meet(command, tmp_path):
-    from distill_cli.tasks.runtime import locked
+    from distill_cli.core.lock import locked
 
     assert command("distill", *TINY, "evaluation=none").code == 0
     folder = folder_of(tmp_path)

@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from distill_cli.apply.config import APPLICATIONS, keys_of, parse_apply
 from distill_cli.cli.compose import compose, run_folder
-from distill_cli.cli.distill import remove_if_unused
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.cli.evaluate import with_run_settings
 from distill_cli.config import config_dir, parse, plain
+from distill_cli.core.lock import locked, remove_if_unused
 from distill_cli.errors import UserError, choice_error
 from distill_cli.naming import digest, register_resolvers
 
@@ -116,7 +116,8 @@ def task(composed: DictConfig) -> None:
                 lambda changes: inner_job(runs, changes),
             )  # fmt: skip
             module = f"distill_cli.tasks.apply_{settings.name}"
-            importlib.import_module(module).run(application)
+            with locked(folder):
+                importlib.import_module(module).run(application)
         except UserError:
             remove_if_unused(folder)
             raise

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import shlex
-import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from distill_cli.cli.sweep_check import refused
 from distill_cli.config import config_dir, parse, plain
 from distill_cli.core import hosts
 from distill_cli.core.host_place import place
+from distill_cli.core.lock import remove_if_unused
 from distill_cli.errors import UserError
 from distill_cli.naming import digest, register_resolvers
 from distill_cli.tasks.sweep import TrialPruned, journal, recorded, sweep
@@ -106,17 +106,6 @@ def task(composed: DictConfig) -> float | None:
     if book is not None:
         book.write("done", score=score)
     return score
-
-
-def remove_if_unused(folder: Path) -> None:
-    """Take away the folder that Hydra made for a run that wrong input kept from starting."""
-    unused = {".hydra", ".lock", "distill.log"}
-    if folder.is_dir() and {path.name for path in folder.iterdir()} <= unused:
-        shutil.rmtree(folder, ignore_errors=True)
-        for parent in list(folder.parents)[:3]:
-            if any(parent.iterdir()):
-                break
-            parent.rmdir()
 
 
 if __name__ == "__main__":

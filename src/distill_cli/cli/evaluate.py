@@ -9,10 +9,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from distill_cli.cli.compose import coreset_override, with_coreset_paths
-from distill_cli.cli.distill import remove_if_unused
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.config import config_dir
 from distill_cli.core.coreset_io import FORMATS, record
+from distill_cli.core.lock import remove_if_unused
 from distill_cli.errors import UserError
 from distill_cli.formats.detect import declared_preprocess
 from distill_cli.naming import register_resolvers

@@ -10,10 +10,10 @@ from typing import Any
 from omegaconf import DictConfig
 
 from distill_cli.cli.compose import as_override
-from distill_cli.cli.distill import remove_if_unused
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.config import config_dir, plain
 from distill_cli.core.files import check_out
+from distill_cli.core.lock import remove_if_unused
 from distill_cli.errors import UserError, choice_error
 from distill_cli.naming import register_resolvers
 from distill_cli.typed import convert

@@ -4,8 +4,6 @@ A folder is looked at where it holds result.json (a run), evaluation.json (disti
 traces of a run that has not ended; everything else is searched for such folders.
 """
 
-import contextlib
-import fcntl
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,6 +12,7 @@ from typing import Any, NamedTuple
 
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json
+from distill_cli.core.lock import is_locked
 from distill_cli.errors import UserError
 from distill_cli.report.results import evaluations, number, of_another_task, read_metrics, section
 from distill_cli.version import __version__
@@ -188,13 +187,3 @@ def check_coreset(place: Path, result: Mapping[str, Any]) -> Iterator[str]:
         yield f"its coreset is not at {path}: no pictures"
     elif file.is_file() and sha256(file) != recorded.get("sha256"):
         raise NotARun(f"broken: {file.name} is not the file that was measured (SHA-256)")
-
-
-def is_locked(place: Path) -> bool:
-    """Whether a process works on the folder: it holds a lock on .lock (tasks/runtime.py)."""
-    with contextlib.suppress(OSError), (place / ".lock").open("rb") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False

@@ -4,7 +4,6 @@ Imports no jax. A cell's folder is known from its command alone: it is named by 
 composed configuration, which the caller's `locate` gives.
 """
 
-import fcntl
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 
 from distill_cli.config import config_dir
 from distill_cli.core.files import read_json
+from distill_cli.core.lock import is_locked
 from distill_cli.errors import UserError
 from distill_cli.report.results import evaluations, of_another_task, section
 from distill_cli.tables.metrics import MetricSpec, RunFiles, chosen_row, snapshot, value_of
@@ -60,18 +60,6 @@ class SeedRun:
     @property
     def other_version(self) -> bool:
         return self.version not in (None, __version__)
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether a process works on a run folder."""
-    try:
-        with (folder / ".lock").open("r") as handle:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def might_exist(argv: Sequence[str], out: Path) -> bool:

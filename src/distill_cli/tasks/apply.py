@@ -23,7 +23,7 @@ from distill_cli.report.words import flatten
 from distill_cli.tasks.distill import Job, as_tree, environment
 from distill_cli.tasks.distill import run as run_distill
 from distill_cli.tasks.plan import device_name
-from distill_cli.tasks.runtime import Stopwatch, configure_jax, locked, log_file, peak_memory_mb
+from distill_cli.tasks.runtime import Stopwatch, configure_jax, log_file, peak_memory_mb
 from distill_cli.version import __version__
 
 Row = dict[str, Any]
@@ -91,9 +91,9 @@ def finished(application: Application, hashes: Mapping[str, str] | None = None) 
 
 @contextlib.contextmanager
 def at_work(application: Application, say_plan: str) -> Iterator[Stopwatch]:
-    """Numerics, lock and log of an application's own work."""
+    """Numerics and log of an application's own work; its command holds the folder's lock."""
     configure_jax()
-    with locked(application.folder), log_file(application.folder / "apply.log"):
+    with log_file(application.folder / "apply.log"):
         say(application, say_plan)
         yield Stopwatch()
 

@@ -1,5 +1,6 @@
 """task distill: data, distillation, export, evaluation, report; resumable at every point."""
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -15,6 +16,7 @@ from distill_cli.config import Config
 from distill_cli.core import devices, hosts
 from distill_cli.core.coreset_io import load_coreset, save_coreset, sha256
 from distill_cli.core.files import read_json, write_json, write_npz
+from distill_cli.core.lock import locked
 from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
 from distill_cli.init.random import Config as RandomInit
@@ -32,7 +34,6 @@ from distill_cli.tasks.problem import Problem, load_problem
 from distill_cli.tasks.runtime import (
     Stopwatch,
     configure_jax,
-    locked,
     log_file,
     matmul_gflops,
     peak_memory_mb,
@@ -77,8 +78,15 @@ def run(job: Job) -> Result:
 
     Raises UserError for wrong input, RunStopped after a signal or a loss that is not finite,
     StorageError where nothing more can be written. In a run of several processes (core/hosts.py)
-    the first decides what there is to do, writes and evaluates; the others return the folder only.
+    the first holds the folder's lock, decides what there is to do, writes and evaluates; the others
+    return the folder only.
     """
+    with locked(job.folder) if hosts.first() else contextlib.nullcontext():
+        return run_alone(job)
+
+
+def run_alone(job: Job) -> Result:
+    """The same by the one command that works on the folder."""
     done = finished_result(job) if hosts.first() else None
     left = "all"
     if done is not None:
@@ -91,7 +99,7 @@ def run(job: Job) -> Result:
         return until_first_is_done(job)
     configure_jax(job.config.kernel.name, job.config.devices)
     watch = Stopwatch()
-    with locked(job.folder), log_file(job.folder / "distill.log"), stop_requests() as stop:
+    with log_file(job.folder / "distill.log"), stop_requests() as stop:
         problem = load_problem(job.config)
         seconds = {"data": watch.lap()}
         start = initial_coreset(problem, job.config.init)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from distill_cli.config import Config, PruneConfig, parse
 from distill_cli.core.coreset_io import CoresetFile, load_coreset, record, sha256
 from distill_cli.core.files import read_json, write_json
+from distill_cli.core.lock import locked
 from distill_cli.core.types import Dataset
 from distill_cli.data.preprocess import Preprocess
 from distill_cli.errors import UserError
@@ -27,7 +28,6 @@ from distill_cli.tasks.problem import Problem, load_problem
 from distill_cli.tasks.runtime import (
     Stopwatch,
     configure_jax,
-    locked,
     log_file,
     peak_memory_mb,
 )

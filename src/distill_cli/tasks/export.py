@@ -21,6 +21,7 @@ import numpy as np
 
 from distill_cli.core.coreset_io import CoresetFile, load_coreset, record, save_coreset, sha256
 from distill_cli.core.files import check_out, read_json, write_bytes, write_json
+from distill_cli.core.lock import holding
 from distill_cli.data.preprocess import Preprocess
 from distill_cli.errors import StorageError, UserError
 from distill_cli.formats import image_folder
@@ -64,7 +65,15 @@ def run(config: Config) -> dict[str, Any]:
     found = load_coreset(config.coreset.path, config.coreset.format, config.coreset.index)
     out = found.folder / f"export-{config.format}" if config.out is None else Path(config.out)
     out = out.expanduser()
-    check_target(out, config.overwrite)
+    check_out(out)
+    taken = f"out={out}: another distill-export is writing it"
+    with holding(out.with_name(f".{out.name}.lock"), taken, keep=False):
+        check_target(out, config.overwrite)
+        return write(config, found, out)
+
+
+def write(config: Config, found: CoresetFile, out: Path) -> dict[str, Any]:
+    """Write the export that a checked configuration asks for."""
     result = record(found.path)
     transform = transform_file(found, config.transform)
     count = found.coreset.labels.shape[1]
@@ -116,8 +125,7 @@ def warnings(clipped: dict[str, Any] | None) -> list[str]:
 
 
 def check_target(out: Path, overwrite: bool) -> None:
-    """UserError where something is in the way that must not be replaced, or nothing can be."""
-    check_out(out)
+    """UserError where something is in the way that must not be replaced."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     earlier = read_json(out / "manifest.json") if out.is_dir() else None

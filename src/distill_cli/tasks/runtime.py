@@ -1,7 +1,6 @@
-"""What every task sets up and records: numerics, log file, lock, memory, timings."""
+"""What every task sets up and records: numerics, log file, memory, timings."""
 
 import contextlib
-import fcntl
 import hashlib
 import logging
 import os
@@ -15,7 +14,6 @@ from pathlib import Path
 
 from distill_cli.core import hosts
 from distill_cli.data.cache import cache_dir
-from distill_cli.errors import UserError
 from distill_cli.kernels import EXACT_KERNELS
 
 VIRTUAL = "xla_force_host_platform_device_count"  # of XLA_FLAGS
@@ -59,28 +57,6 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         about += next((line for line in lines if line.startswith(("flags", "Features"))), "")
     return hashlib.sha256(about.encode()).hexdigest()[:8]
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock; the system releases it when the process ends, however it ends. Of the
-    processes of one run the first holds it."""
-    if not hosts.first():
-        yield
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = (folder / ".lock").open("w")
-    except OSError as error:
-        raise UserError(f"out: cannot write to {folder} ({error.strerror or error})") from error
-    with handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"{folder}: another distill is running this same configuration"
-            ) from error
-        yield
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.core.files import read_json, write_bytes, write_json
+from distill_cli.core.lock import emptied, holding
 from distill_cli.report.results import evaluations, number, section
 from distill_cli.report.words import NONE, duration
 from distill_cli.tables.render import aligned
@@ -44,19 +45,21 @@ def sweep(arguments: Sequence[str]) -> Iterator[None]:
         yield
         return
     folder = sweep_folder(arguments)
-    for old in folder.glob("jobs/*.json"):
-        old.unlink(missing_ok=True)
-    former = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = str(folder)
-    try:
-        yield
-    finally:
-        os.environ.pop(VARIABLE)
-        if former is not None:
-            os.environ[VARIABLE] = former
-        rows = read_rows(folder)
-        if rows:
-            print(conclude(folder, rows), flush=True)
+    taken = f"{folder}: this same sweep is running"
+    with emptied(folder), holding(folder / "sweep.lock", taken, keep=False):
+        for old in folder.glob("jobs/*.json"):
+            old.unlink(missing_ok=True)
+        former = os.environ.get(VARIABLE)
+        os.environ[VARIABLE] = str(folder)
+        try:
+            yield
+        finally:
+            os.environ.pop(VARIABLE)
+            if former is not None:
+                os.environ[VARIABLE] = former
+            rows = read_rows(folder)
+            if rows:
+                print(conclude(folder, rows), flush=True)
 
 
 def sweep_folder(arguments: Iterable[str]) -> Path:

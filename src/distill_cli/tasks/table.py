@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from distill_cli.config import at_least
+from distill_cli.core.lock import is_locked
 from distill_cli.errors import RunStopped
 from distill_cli.report.words import duration
 from distill_cli.tables.runs import (
     Locate,
     SeedRun,
-    is_locked,
     pending_snapshots,
     quoted,
     seed_run,

@@ -12,10 +12,11 @@ import numpy as np
 
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json, write_json
+from distill_cli.core.lock import locked
 from distill_cli.errors import RunStopped, UserError
 from distill_cli.naming import digest
 from distill_cli.tasks.plan import device_name
-from distill_cli.tasks.runtime import configure_jax, locked, peak_memory_mb
+from distill_cli.tasks.runtime import configure_jax, peak_memory_mb
 from distill_cli.theory import artefact, compare, study
 from distill_cli.theory.bench import Memory, real_points, run_cell, task_of
 from distill_cli.theory.config import CellConfig, identity
@@ -45,13 +46,14 @@ def run(config: CellConfig, out: Path, memory: Memory | None = None) -> Result:
     """
     name = digest(identity(config))
     folder = out / "theory" / name
-    done = finished(folder, name)
-    if done is not None:
+    if done := finished(folder, name):
         return done | {"folder": str(folder), "repeated": True}
-    configure_jax()
-    warn_without_signal(resolve(config.link, config.r))
-    begun = time.monotonic()
     with locked(folder):
+        if done := finished(folder, name):  # by a process that has just ended
+            return done | {"folder": str(folder), "repeated": True}
+        configure_jax()
+        warn_without_signal(resolve(config.link, config.r))
+        begun = time.monotonic()
         cell = run_cell(config, memory)
         files = {}
         for row, found in zip(cell.rows, cell.artefacts, strict=True):

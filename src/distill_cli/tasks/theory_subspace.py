@@ -12,12 +12,13 @@ from omegaconf import DictConfig, OmegaConf
 from distill_cli.config import parse, plain
 from distill_cli.core.coreset_io import load_coreset, sha256
 from distill_cli.core.files import write_bytes, write_json
+from distill_cli.core.lock import locked
 from distill_cli.errors import UserError
 from distill_cli.report.theory_subspace import picture
 from distill_cli.tasks.evaluate import Target, ready
 from distill_cli.tasks.plan import device_name
 from distill_cli.tasks.problem import Problem, load_problem
-from distill_cli.tasks.runtime import Stopwatch, configure_jax, locked
+from distill_cli.tasks.runtime import Stopwatch, configure_jax
 from distill_cli.theory import subspace
 from distill_cli.theory.study import spread
 from distill_cli.theory.subspace import SubspaceConfig
