@@ -81,6 +81,7 @@ class Config:
     prune: PruneConfig = field(default_factory=PruneConfig)
     tuning: TuningConfig = field(default_factory=TuningConfig)
     logger: dict[str, Any] = field(default_factory=dict)
+    rerun: Literal["never", "changed", "always"] | None = None
 
     def __post_init__(self) -> None:
         at_least("ipc", self.ipc, 0 if self.init.name == "full" else 1)

@@ -15,7 +15,7 @@ from distill_cli.config import plain
 # Keys that cannot change the distilled coreset: where things lie, what is shown, what is measured.
 NOT_IN_DIGEST = (
     "hydra", "out", "evaluation", "hardware", "progress", "devices", "checkpoint", "coreset",
-    "logger", "tuning", "search",
+    "logger", "tuning", "search", "rerun",
 )  # fmt: skip
 DATASET_NOT_IN_DIGEST = ("data_dir", "cache", "download", "limit_test")
 # Values that add nothing to what a run was before their keys existed, or are chosen where it runs.

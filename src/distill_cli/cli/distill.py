@@ -77,7 +77,8 @@ def task(composed: DictConfig) -> float | None:
 
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
-    overrides = [item for item in hydra_config.overrides.task if not item.startswith("hydra")]
+    given = hydra_config.overrides.task
+    overrides = [item for item in given if not item.startswith(("hydra", "rerun="))]
     command = shlex.join(["distill", *overrides])
     several = hydra_config.mode == RunMode.MULTIRUN
     book = None

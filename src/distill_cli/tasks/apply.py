@@ -17,9 +17,11 @@ import numpy as np
 
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json, write_bytes, write_json
+from distill_cli.core.fingerprint import changed, code_of
 from distill_cli.report.heat import data_uri
 from distill_cli.report.sections import pairs
 from distill_cli.report.words import flatten
+from distill_cli.tasks.code import code_of_run, note_changed
 from distill_cli.tasks.distill import Job, as_tree, environment
 from distill_cli.tasks.distill import run as run_distill
 from distill_cli.tasks.plan import device_name
@@ -43,6 +45,13 @@ class Application:
     command: str
     digest: str
     job: Callable[[Sequence[str]], Job]
+
+    @property
+    def code(self) -> dict[str, str]:
+        """Fingerprints of the modules that decide its runs and its own figures."""
+        name = self.settings.name
+        own = (f"distill_cli.tasks.apply_{name}", f"distill_cli.apply.{name}")
+        return code_of_run(getattr(self.config, "config", self.config)) | code_of(own)
 
     def identity(self) -> Row:
         """What a result or a ledger must agree with to be gone on with."""
@@ -86,7 +95,11 @@ def finished(application: Application, hashes: Mapping[str, str] | None = None) 
     if hashes is not None and found.get("hashes") != dict(hashes):
         return None
     intact = all((application.folder / name).is_file() for name in found.get("files", [PAGE]))
-    return found if intact else None
+    if not intact:
+        return None
+    if differs := changed(found.get("code") or {}, application.code) if found.get("code") else []:
+        note_changed(application.folder, differs, "another out= runs it again")
+    return found
 
 
 @contextlib.contextmanager
@@ -129,7 +142,7 @@ def mean_std(values: Sequence[float]) -> tuple[float, float | None, int]:
 def result_of(application: Application, config: Any, watch: Stopwatch, **content: Any) -> Row:
     """The frame of result.json around an application's own content."""
     return {
-        **application.identity(), "command": application.command,
+        **application.identity(), "code": application.code, "command": application.command,
         "dataset": config.dataset.name, "settings": dataclasses.asdict(application.settings),
         "config": as_tree(config), "device": device_name(), "environment": environment(),
         "peak_memory_mb": peak_memory_mb(), "seconds": {"this_call": watch.total()}, **content,

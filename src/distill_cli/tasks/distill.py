@@ -22,6 +22,7 @@ from distill_cli.errors import RunStopped
 from distill_cli.init.random import Config as RandomInit
 from distill_cli.methods.base import arithmetic, make_distiller, steps_of
 from distill_cli.report.terminal import summary
+from distill_cli.tasks.code import code_of_run, usable
 from distill_cli.tasks.measure import (
     Start,
     evaluation_problem,
@@ -87,7 +88,8 @@ def run(job: Job) -> Result:
 
 def run_alone(job: Job) -> Result:
     """The same by the one command that works on the folder."""
-    done = finished_result(job) if hosts.first() else None
+    code = code_of_run(job.config)
+    done = usable(job.folder, finished_result(job), job.config, code) if hosts.first() else None
     left = "all"
     if done is not None:
         left = "evaluation" if pending(job.config.evaluation, done["evaluations"]) else "nothing"
@@ -160,7 +162,8 @@ def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.
     )
     train = devices.on_all(train)
     identity = Identity(__version__, job.digest, problem.dataset.fingerprint)
-    checkpoints = Checkpoints(job.folder / "checkpoints", identity, config.checkpoint.keep)
+    place = job.folder / "checkpoints"
+    checkpoints = Checkpoints(place, identity, config.checkpoint.keep, code_of_run(config))
     metrics = job.folder / "metrics.jsonl"
     valid_images, valid_labels = problem.valid
     progress = make_progress(config.progress, config.steps)
@@ -241,7 +244,7 @@ def export(
             "corrupt": config.dataset.corrupt, "prune": config.prune.keep,
         },
         "initial_rows": None if start.rows is None else [int(row) for row in start.rows],
-        "initial_record": start.record,
+        "initial_record": start.record, "code": code_of_run(config),
         "seconds": {
             **seconds, "distill": round(outcome.seconds, 2), "evaluate": 0.0,
             "total": round(sum(seconds.values()) + outcome.seconds, 2),

@@ -14,6 +14,7 @@ from distill_cli.evaluation.base import Problem as EvaluationProblem
 from distill_cli.evaluation.base import Report, evaluate, exact_kernels
 from distill_cli.init.base import Request, initialise, json_record
 from distill_cli.init.features import step_zero_features
+from distill_cli.tasks.code import code_of_protocol
 from distill_cli.tasks.problem import Problem
 
 Row = dict[str, Any]
@@ -72,6 +73,7 @@ def measure(
     for name in names:
         metric = evaluate(name, evaluation.protocols[name], coreset, target)
         row = row_of(metric, settings_of(name, evaluation))
+        row["code"] = code_of_protocol(evaluation.protocols[name])
         if baseline is not None:
             plain = dataclasses.replace(target, ridge_weights=None)
             other = evaluate(name, evaluation.protocols[name], baseline, plain)

@@ -12,9 +12,11 @@ import numpy as np
 
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json, write_json
+from distill_cli.core.fingerprint import changed, code_of
 from distill_cli.core.lock import locked
 from distill_cli.errors import RunStopped, UserError
 from distill_cli.naming import digest
+from distill_cli.tasks.code import note_changed
 from distill_cli.tasks.plan import device_name
 from distill_cli.tasks.runtime import configure_jax, peak_memory_mb
 from distill_cli.theory import artefact, compare, study
@@ -34,6 +36,7 @@ SHOWN = (
     "mse_new_init_span", "mse_equal_memory_real", "overlap", "energy",
 )  # fmt: skip
 SCHEMA = 2  # of a cell's result; 1 had pairs that were exact negatives
+CODE = ("distill_cli.theory.bench", "distill_cli.theory.study")  # what decides a cell's figures
 AGREE = 0.01  # relative difference that other hardware may make to an error
 SHARED = 40  # things that the cells of studies share, kept at a time
 log = logging.getLogger(__name__)
@@ -46,7 +49,10 @@ def run(config: CellConfig, out: Path, memory: Memory | None = None) -> Result:
     """
     name = digest(identity(config))
     folder = out / "theory" / name
+    code = code_of(CODE)
     if done := finished(folder, name):
+        if differs := changed(done["code"], code) if done.get("code") else []:
+            note_changed(folder, differs, "another out= runs it again")
         return done | {"folder": str(folder), "repeated": True}
     with locked(folder):
         if done := finished(folder, name):  # by a process that has just ended
@@ -64,7 +70,7 @@ def run(config: CellConfig, out: Path, memory: Memory | None = None) -> Result:
             "schema": SCHEMA, "version": __version__, "digest": name,
             "command": study.command(config), "device": device_name(),
             "config": dataclasses.asdict(config), "rows": cell.rows,
-            "summary": study.summary(config, cell.rows), "files": files,
+            "summary": study.summary(config, cell.rows), "files": files, "code": code,
             "seconds": round(time.monotonic() - begun, 2), "peak_memory_mb": peak_memory_mb(),
         }  # fmt: skip
         write_json(folder / "result.json", result)

@@ -5,10 +5,12 @@ version, configuration digest, dataset fingerprint) and a checksum of the arrays
 finished folder into place, so a kill while writing leaves the previous checkpoint untouched.
 """
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,10 @@ class Identity:
 class Checkpoints:
     """The checkpoints of one run in `folder`; at most `keep` stay."""
 
-    def __init__(self, folder: Path, identity: Identity, keep: int) -> None:
+    def __init__(
+        self, folder: Path, identity: Identity, keep: int, code: Mapping[str, str] | None = None
+    ) -> None:
+        """code: fingerprints of the modules that decide the run, for the record."""
         import orbax.checkpoint as ocp  # slow import, only where needed
 
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # what it logs, it raises
@@ -46,15 +51,12 @@ class Checkpoints:
         self.folder = folder.absolute()
         self.identity = identity
         self.keep = keep
+        self.code = dict(code or {})
         self.notes: dict[str, Any] = {}  # of the checkpoint that was restored
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, newest first."""
-        if not self.folder.is_dir():
-            return []
-        return sorted(
-            (int(p.name) for p in self.folder.iterdir() if p.name.isdigit()), reverse=True
-        )
+        return steps_in(self.folder)
 
     def save(self, step: int, tree: Any, **notes: Any) -> None:
         """Write a checkpoint, then remove all but the newest `keep`; notes: for the record.
@@ -66,6 +68,7 @@ class Checkpoints:
         host = jax.tree.map(np.asarray, tree)
         record = {
             **self.identity.record(),
+            "code": self.code,
             "step": step,
             "checksum": checksum(host),
             "notes": notes,
@@ -109,7 +112,7 @@ class Checkpoints:
         for step in steps:
             folder = self.folder / str(step)
             try:
-                record = json.loads((folder / "record" / "metadata").read_text())
+                record = read_record(folder)
             except (OSError, ValueError) as error:
                 log.warning("checkpoint %s is damaged (%s); trying an older one", folder, error)
                 continue
@@ -155,6 +158,25 @@ class Checkpoints:
                     f"{folder}: checkpoint of another run ({key} {record.get(key)}, this run has "
                     f"{value}); remove {self.folder.parent} or choose another out="
                 )
+
+
+def steps_in(folder: Path) -> list[int]:
+    """Steps of the finished checkpoints in a folder, newest first."""
+    names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
+    return sorted((int(name) for name in names if name.isdigit()), reverse=True)
+
+
+def read_record(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's record. Raises OSError or ValueError where it is missing or cut off."""
+    return json.loads((checkpoint / "record" / "metadata").read_text())
+
+
+def newest_record(folder: Path) -> dict[str, Any] | None:
+    """The record of the newest checkpoint in a folder that has a whole one."""
+    for step in steps_in(folder):
+        with contextlib.suppress(OSError, ValueError):
+            return read_record(folder / str(step))
+    return None
 
 
 def enumerate_leaves(tree: Any) -> list[tuple[str, Any]]:
