@@ -242,3 +242,64 @@ def test_an_evaluation_knows_the_method_of_its_coreset(command, tmp_path, folder
     assert done.code == 0, done.err
     assert done.out.startswith("KIP on 8 x 8 digits")
     assert evaluation(tmp_path)["method"] == "kip"
+
+
+CLASSES = {
+    "missing in the middle": [0, 1, 2, 4, 5, 6, 7, 8, 9],
+    "missing at the end": list(range(9)),
+    "unequal": [0, 0, 0, *range(1, 10)],
+    "two of each": sorted([*range(10)] * 2),
+}
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_true_numbers_of_images(command, tmp_path, monkeypatch, capsys, name):
+    """What is shown, what the baseline has, and which class is named as missing."""
+    labels = np.array(CLASSES[name])
+    data = load_dataset(DatasetConfig(cache=False))
+    rows = [int(np.flatnonzero(data.train.labels == label)[0]) for label in labels]
+    np.savez(tmp_path / "own.npz", images=data.train.images[rows] / np.float32(16), labels=labels)
+    baselines = []
+
+    def measure(names, evaluation, coreset, baseline, target):
+        assert coreset.labels.shape == (len(labels), 10)
+        baselines.append(np.asarray(baseline.labels).argmax(1).tolist())
+        yield row_of(Metric(names[0], 0.5, None, 1, 60, 0.0), settings_of(names[0], evaluation))
+
+    monkeypatch.setattr("distill_cli.tasks.evaluate.measure", measure)
+    done = command(
+        "distill-evaluate", f"coreset={tmp_path}/own.npz", "preprocess=none", "dataset=digits",
+        "architecture.depth=2", "evaluation=[krr_nngp]",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert baselines == [labels.tolist()]
+    found = evaluation(tmp_path)
+    counts = np.bincount(labels, minlength=10).tolist()
+    if name == "two of each":
+        assert found["ipc"] == 2
+        assert "per_class" not in found
+        assert "2 images per class" in done.out
+    else:
+        assert found["ipc"] is None
+        assert found["per_class"] == counts
+        assert f"{len(labels)} images, {min(counts)} to {max(counts)} per class" in done.out
+    missing = [f"{label} ({label})" for label in range(10) if not counts[label]]
+    assert ("no image of class " + ", ".join(missing) in done.err) == bool(missing)
+
+
+def test_images_of_one_value_are_named(command, tmp_path, quick):
+    np.savez(tmp_path / "own.npz", images=np.zeros((10, 8, 8, 1), "f4"), labels=np.arange(10))
+    done = command("distill-evaluate", f"coreset={tmp_path}/own.npz", "preprocess=none", *NNGP)
+    assert done.code == 0
+    assert "10 of its 10 images are of one value throughout" in done.err
+
+
+def test_counts_of_soft_labels():
+    from distill_cli.core.coreset_io import class_counts
+
+    hard = np.eye(4, dtype=np.float32)[[0, 0, 3]] - np.float32(0.25)
+    assert class_counts(hard).tolist() == [2, 0, 0, 1]
+    soft = np.random.default_rng(0).normal(size=(8, 4))
+    assert class_counts(soft).tolist() == [2, 2, 2, 2]
+    assert class_counts(soft[:7]) is None
+    assert class_counts(np.zeros((8, 4))).tolist() == [2, 2, 2, 2]

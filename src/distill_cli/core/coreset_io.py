@@ -176,6 +176,19 @@ def centred_targets(file: Path, labels: np.ndarray, classes: int | None = None) 
     return np.eye(count, dtype=np.float32)[labels] - np.float32(1.0 / count)
 
 
+def class_counts(labels: np.ndarray) -> np.ndarray | None:
+    """Images of each class (class,), from labels (n, class) with one highest value a row and the
+    others equal; None where they are soft or learned and the number of images does not divide
+    evenly: then nothing says which class an image is of. Soft ones that do count as class-major.
+    """
+    count, classes = labels.shape
+    top = labels.argmax(1)
+    rest = labels[np.arange(classes) != top[:, None]].reshape(count, classes - 1)
+    if classes > 1 and (rest == rest[:, :1]).all() and (rest[:, 0] < labels.max(1)).all():
+        return np.bincount(top, minlength=classes)
+    return None if count % classes else np.full(classes, count // classes)
+
+
 def require(file: Path, format: str, arrays: dict[str, np.ndarray], keys: Sequence[str]) -> None:
     """UserError unless all keys are there."""
     missing = [key for key in keys if key not in arrays]

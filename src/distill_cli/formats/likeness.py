@@ -83,6 +83,9 @@ def doubt(coreset: np.ndarray, train: np.ndarray, plain: np.ndarray, asked: str)
     coreset: its images; train: some training images as preprocessed; plain: the same ones as
     pixels; asked: the kind of the preprocessing.
     """
+    flat = np.asarray(coreset).reshape(len(coreset), -1)
+    if constant := int((flat == flat[:, :1]).all(1).sum()):
+        return f"{constant} of its {len(flat)} images are of one value throughout: nothing to see"
     found, expected = traits(coreset), traits(train)
     pixels = np.asarray(plain, np.float64)
     centred = pixels - pixels.mean((0, 1, 2))

@@ -99,8 +99,11 @@ def protocol_title(protocol: object) -> str:
 def run_title(result: Mapping[str, Any]) -> str:
     """ "RFAD on CIFAR-10, 1 image per class"; no number where it is all images; a coreset file of
     unknown origin goes by its name."""
-    ipc = number(result.get("ipc"))
+    ipc, counts = number(result.get("ipc")), result.get("per_class")
     size = f", {plural(round(ipc), 'image')} per class" if ipc else ""
+    if isinstance(counts, list) and counts and all(isinstance(one, int) for one in counts):
+        images = plural(sum(counts), "image")
+        size = f", {images}, {min(counts)} to {max(counts)} per class"
     return f"{run_maker(result)} on {dataset_title(data_of(result))}{size}"
 
 

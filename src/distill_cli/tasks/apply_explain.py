@@ -27,7 +27,8 @@ from distill_cli.tasks.apply import (
     write_png,
 )
 from distill_cli.tasks.apply_sheet import Picture, sheet, to_levels
-from distill_cli.tasks.evaluate import DEFAULT_RIDGE, ready
+from distill_cli.tasks.coreset_fits import ready
+from distill_cli.tasks.evaluate import DEFAULT_RIDGE
 from distill_cli.tasks.problem import Problem, load_problem
 
 

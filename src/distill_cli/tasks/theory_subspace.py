@@ -15,7 +15,7 @@ from distill_cli.core.files import write_bytes, write_json
 from distill_cli.core.lock import locked
 from distill_cli.errors import UserError
 from distill_cli.report.theory_subspace import picture
-from distill_cli.tasks.evaluate import Target, ready
+from distill_cli.tasks.coreset_fits import Target, ready
 from distill_cli.tasks.plan import device_name
 from distill_cli.tasks.problem import Problem, load_problem
 from distill_cli.tasks.runtime import Stopwatch, configure_jax
