@@ -23,6 +23,7 @@ NOTHING = {
     "kernel": (("features", "auto"), ("fused", "auto")),
     "method": (("networks", 1), ("jackknife", 0.0)),
 }
+PLAIN_FOLDER = (("background", (255, 255, 255)), ("skip_unreadable", False))
 PLAIN_SAMPLER = {"name": "uniform", "balanced": False}
 
 
@@ -57,6 +58,10 @@ def digest(tree: dict[str, Any]) -> str:
             dataset = {k: v for k, v in dataset.items() if k not in ("classes", "relabel")}
         if dataset.get("rows") is None:
             dataset.pop("rows", None)
+        for key, value in PLAIN_FOLDER:
+            found = dataset.get(key, value)
+            if (tuple(found) if isinstance(found, list) else found) == value:
+                dataset.pop(key, None)
         if dataset.get("path"):
             dataset["path"] = str(Path(dataset["path"]).expanduser().resolve())
         kept["dataset"] = dataset

@@ -119,10 +119,6 @@ def text(root: Path) -> None:
     (root / "train" / "dog" / "1.png").write_text("not an image")
 
 
-def sixteen_bit(root: Path) -> None:
-    Image.fromarray(np.zeros((5, 6), np.uint16)).save(root / "train" / "dog" / "1.png")
-
-
 def empty_class(root: Path) -> None:
     (root / "train" / "fox").mkdir()
 
@@ -150,10 +146,9 @@ def bare_test(root: Path) -> None:
     ("spoil", "message"),
     [
         (mixed_sizes, r"dog/1\.png is 7x5 .*0\.png is 6x5; dataset\.image_size="),
-        (empty_file, r"dog/1\.png cannot be read .*empty"),
-        (truncated, r"dog/1\.png cannot be read"),
-        (text, r"dog/1\.png cannot be read"),
-        (sixteen_bit, r"dog/1\.png .*8 bits"),
+        (empty_file, r"1 of \d+ files cannot be read .*dog/1\.png \(empty file\)"),
+        (truncated, r"files cannot be read .*dog/1\.png"),
+        (text, r"files cannot be read .*dog/1\.png"),
         (empty_class, "train/fox: no images"),
         (unknown_test_class, "class gnu is not among .* cat, dog, emu"),
         (one_class, "at least 2 class folders .* cat"),
@@ -166,6 +161,52 @@ def test_what_is_wrong_is_named(two_splits: Path, spoil, message: str):
     with pytest.raises(UserError, match=message) as caught:
         load(two_splits)
     assert "\n" not in str(caught.value)
+
+
+def test_all_bad_files_in_one_message(two_splits: Path):
+    text(two_splits)
+    (two_splits / "test" / "cat" / "0.png").write_bytes(b"")
+    with pytest.raises(
+        UserError, match=r"2 of \d+ files .*dog/1\.png.*cat/0\.png \(empty"
+    ) as found:
+        load(two_splits)
+    assert "dataset.skip_unreadable=true" in str(found.value)
+
+
+def test_bad_files_are_left_out_when_asked(two_splits: Path, caplog):
+    whole = load(two_splits)
+    row = int(np.flatnonzero(whole.train.labels == 1)[1])
+    text(two_splits)
+    found = load(two_splits, skip_unreadable=True)
+    assert "left out, unreadable" in caplog.text
+    np.testing.assert_array_equal(found.train.labels, np.delete(whole.train.labels, row))
+    np.testing.assert_array_equal(found.train.images, np.delete(whole.train.images, row, 0))
+
+
+def test_a_class_without_a_file_that_can_be_read(two_splits: Path):
+    for path in (two_splits / "train" / "dog").iterdir():
+        path.write_text("no image")
+    with pytest.raises(UserError, match="none of the files of class dog"):
+        load(two_splits, skip_unreadable=True)
+
+
+def test_sixteen_bits_become_eight(two_splits: Path):
+    levels = np.arange(30, dtype=np.uint16).reshape(5, 6) * 2000
+    Image.fromarray(levels).save(two_splits / "train" / "cat" / "0.png")
+    found = load(two_splits).train.images[0]
+    np.testing.assert_array_equal(found[..., 0], np.rint(levels / 257).astype(np.uint8))
+
+
+def test_transparency_lies_on_the_background(two_splits: Path):
+    """Alpha blending by hand: over the colour, not the colour stored under it."""
+    rgba = np.random.RandomState(0).randint(0, 256, (5, 6, 4)).astype(np.uint8)
+    Image.fromarray(rgba).save(two_splits / "train" / "cat" / "0.png")
+    alpha = rgba[..., 3:] / 255
+    for settings, ground in (({}, (255, 255, 255)), ({"background": (10, 200, 30)},) * 2):
+        ground = settings.get("background", ground)
+        found = load(two_splits, **settings).train.images[0]
+        want = rgba[..., :3] * alpha + np.array(ground) * (1 - alpha)
+        np.testing.assert_allclose(found, want, atol=1.5)
 
 
 @pytest.mark.parametrize("name", ["absent", "file.txt"])

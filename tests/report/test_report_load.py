@@ -119,7 +119,7 @@ def test_script_prints_a_summary(run: Path, tmp_path: Path) -> None:
 
 
 def test_integers_are_raw_and_floats_are_fractions(run: Path) -> None:
-    from distill_cli.report import standalone_load as load
+    from distill_cli.data import standalone_load as load
 
     p = load.read_transform(run / "coreset")
     raw = np.random.default_rng(1).integers(0, 256, (3, 6, 5, 3)).astype(np.uint8)
@@ -130,7 +130,7 @@ def test_integers_are_raw_and_floats_are_fractions(run: Path) -> None:
 
 
 def test_an_image_without_contrast_becomes_zero() -> None:
-    from distill_cli.report import standalone_load as load
+    from distill_cli.data import standalone_load as load
 
     p = {"mean": np.array([0.5]), "std": np.array([0.25]), "per_image": np.bool_(True)}
     got = load.preprocess(np.full((1, 4, 4, 1), 0.3), transform=p)
@@ -138,7 +138,7 @@ def test_an_image_without_contrast_becomes_zero() -> None:
 
 
 def test_chunks_do_not_matter(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from distill_cli.report import standalone_load as load
+    from distill_cli.data import standalone_load as load
 
     p = load.read_transform(run / "coreset")
     raw = np.random.default_rng(2).uniform(size=(7, 6, 5, 3))
@@ -149,14 +149,14 @@ def test_chunks_do_not_matter(run: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("shape", [(5, 3), (2, 6, 5, 1), (2, 3, 6, 5)])
 def test_wrong_shapes_are_refused(run: Path, shape: tuple[int, ...]) -> None:
-    from distill_cli.report import standalone_load as load
+    from distill_cli.data import standalone_load as load
 
     with pytest.raises(ValueError, match=r"images must be \(n, height, width, 3\)"):
         load.preprocess(np.zeros(shape), transform=load.read_transform(run / "coreset"))
 
 
 def test_grey_images_may_lack_the_channel_axis() -> None:
-    from distill_cli.report import standalone_load as load
+    from distill_cli.data import standalone_load as load
 
     p = {"mean": np.array([0.5]), "std": np.array([0.25]), "pixel_max": np.float64(16)}
     got = load.preprocess(np.full((2, 8, 8), 16), transform=p)
@@ -167,7 +167,7 @@ def test_docstring_snippets_are_python() -> None:
     import ast
     import textwrap
 
-    from distill_cli.report import standalone_load as load
+    from distill_cli.data import standalone_load as load
 
     assert load.__doc__
     blocks = [b for b in load.__doc__.split("\n\n") if b.lstrip().startswith("import ")]
@@ -182,9 +182,9 @@ def test_agrees_with_the_transform_of_the_program(
 ) -> None:
     import jax
 
+    from distill_cli.data import standalone_load as load
     from distill_cli.data.config import PreprocessConfig
     from distill_cli.data.preprocess import fit
-    from distill_cli.report import standalone_load as load
 
     train = np.random.default_rng(6).integers(0, 256, (200, 6, 5, 3)).astype(np.uint8)
     fitted = fit(PreprocessConfig(zca=zca, per_image=per_image), train, 255.0)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from distill_cli.errors import UserError, shown
+
 
 @dataclass(frozen=True)
 class DatasetConfig:
@@ -20,6 +22,8 @@ class DatasetConfig:
     label_map: none, or half: label // (classes / 2), two classes (split MNIST).
     image_size: resize every image straight to image_size x image_size (aspect ratio not kept,
         Pillow's bilinear filter, which antialiases when it shrinks); null leaves the size.
+    background: of source folder, the colour (r, g, b) from 0 to 255 that transparent pixels lie on.
+    skip_unreadable: of source folder, leave out files that cannot be read instead of refusing them.
     class_names: names of the classes after label_map; null takes those of the source.
     test_fraction: share of each class held out where there is no test split (fixed seed).
     cache: keep decoded arrays and fitted preprocessing in the cache folder.
@@ -50,6 +54,8 @@ class DatasetConfig:
     label_key: str = "label"
     label_map: str = "none"
     image_size: int | None = None
+    background: tuple[int, ...] = (255, 255, 255)
+    skip_unreadable: bool = False
     class_names: tuple[str, ...] | None = None
     test_fraction: float = 0.2
     cache: bool = True
@@ -72,7 +78,12 @@ class DatasetConfig:
     corrupt_share: float = 0.2
 
     def __post_init__(self) -> None:
-        _freeze(self, "class_names", "channel_mean", "channel_std", "rows", "classes")
+        _freeze(self, "class_names", "channel_mean", "channel_std", "rows", "classes", "background")
+        if len(self.background) != 3 or not all(0 <= level <= 255 for level in self.background):
+            raise UserError(
+                f"dataset.background={shown(self.background)}: must be [red,green,blue] from 0 to "
+                "255"
+            )
 
 
 @dataclass(frozen=True)

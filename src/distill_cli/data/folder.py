@@ -5,23 +5,26 @@
 
 Classes are numbered in the sorted order of their folders' names. Hidden files and other file types
 are passed over. Grey files stay grey (1 channel) unless any file of the dataset is in colour;
-transparency is dropped, and the camera's orientation mark is obeyed.
+16 bits become 8, transparent pixels lie on dataset.background, and the camera's orientation mark
+is obeyed (standalone_load.py, which reads new pictures in the same way).
 """
 
+import logging
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from distill_cli.data.cache import Arrays, cache_key, cached, file_states
 from distill_cli.data.config import DatasetConfig
-from distill_cli.data.images import resize
 from distill_cli.data.raw import RawDataset, RawSplit
+from distill_cli.data.standalone_load import read_picture, resize, with_channels
 from distill_cli.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-GREY = ("1", "L", "LA")
-DEEP = ("I", "F")  # more than 8 bits in one channel; "I;16" starts with "I"
+NAMED = 10  # files that a message names
 Files = list[tuple[Path, int]]
+log = logging.getLogger(__name__)
 
 
 def read(config: DatasetConfig) -> RawDataset:
@@ -42,13 +45,16 @@ def read(config: DatasetConfig) -> RawDataset:
         )
     files = {name: _list_files(folder, classes) for name, folder in folders.items()}
     everything = [path for listed in files.values() for path, _ in listed]
-    key = cache_key(image_size=config.image_size, files=file_states(everything, root))
-    arrays = cached("folder", key, lambda: _read_all(files, config.image_size), config.cache)
+    key = cache_key(
+        image_size=config.image_size, files=file_states(everything, root), layout=2,
+        background=config.background, skip_unreadable=config.skip_unreadable,
+    )  # fmt: skip
+    arrays = cached("folder", key, lambda: _read_all(files, config), config.cache)
 
     def split(name: str) -> RawSplit | None:
         if name not in files:
             return None
-        return RawSplit(arrays[name], np.array([label for _, label in files[name]], dtype=np.int32))
+        return RawSplit(arrays[name], arrays[f"{name}_labels"].astype(np.int32))
 
     train = split("train")
     assert train is not None
@@ -103,43 +109,60 @@ def _list_files(folder: Path, classes: list[str]) -> Files:
     return files
 
 
-def _read_all(files: dict[str, Files], size: int | None) -> Arrays:
-    images = {name: [_read_image(path) for path, _ in listed] for name, listed in files.items()}
-    channels = max(image.shape[2] for listed in images.values() for image in listed)
-    first = files["train"][0][0]
-    shape: tuple[int, ...] | None = None
-    arrays: Arrays = {}
-    for name, listed in images.items():
-        resized = []
-        for (path, _), image in zip(files[name], listed, strict=True):
-            image = resize(image, size)
-            shape = shape or image.shape[:2]
-            if image.shape[:2] != shape:
-                raise UserError(
-                    f"{path} is {_size(image.shape)} pixels (width x height) while {first} is"
-                    f" {_size(shape)}; dataset.image_size=<pixels> resizes all images to a square"
-                )
-            resized.append(np.broadcast_to(image, (*shape, channels)))
-        arrays[name] = np.stack(resized)
-    return arrays
+def _read_all(files: dict[str, Files], config: DatasetConfig) -> Arrays:
+    """Images and labels of every split. UserError that names every file that cannot be read, unless
+    they are to be left out."""
+    images: dict[str, list[tuple[Path, int, np.ndarray]]] = {name: [] for name in files}
+    unreadable = []
+    for name, listed in files.items():
+        for path, label in listed:
+            try:
+                images[name].append((path, label, _read_image(path, config)))
+            except Exception as error:  # Pillow raises every kind there is
+                reason = "empty file" if path.stat().st_size == 0 else " ".join(str(error).split())
+                unreadable.append(f"{path} ({reason.removesuffix('.')})")
+    if unreadable and not config.skip_unreadable:
+        raise UserError(
+            f"{len(unreadable)} of {sum(map(len, files.values()))} files cannot be read as images: "
+            f"{_first(unreadable)}; mend or remove them, or give dataset.skip_unreadable=true"
+        )
+    if unreadable:
+        log.warning("left out, unreadable: %s", _first(unreadable))
+    lost = {label for _, label in files["train"]} - {label for _, label, _ in images["train"]}
+    if lost:
+        names = sorted({path.parent.name for path, label in files["train"] if label in lost})
+        raise UserError(f"none of the files of class {', '.join(names)} can be read as an image")
+    channels = max(image.shape[2] for listed in images.values() for _, _, image in listed)
+    return {
+        key: value
+        for name, listed in images.items()
+        for key, value in _stacked(name, listed, images["train"][0], channels).items()
+    }
 
 
-def _read_image(path: Path) -> np.ndarray:
-    """uint8 (height, width, 1 or 3)."""
-    from PIL import Image, ImageOps
+def _stacked(
+    name: str, listed: list[tuple[Path, int, np.ndarray]], first: Any, channels: int
+) -> Arrays:
+    """One split's arrays. UserError at the first image of another size than the first of all."""
+    shape = first[2].shape[:2]
+    for path, _, image in listed:
+        if image.shape[:2] != shape:
+            raise UserError(
+                f"{path} is {_size(image.shape)} pixels (width x height) while {first[0]} is"
+                f" {_size(shape)}; dataset.image_size=<pixels> resizes all images to a square"
+            )
+    images = [with_channels(image, channels) for _, _, image in listed]
+    return {name: np.stack(images), f"{name}_labels": np.array([label for _, label, _ in listed])}
 
-    try:
-        with Image.open(path) as opened:
-            mode = opened.mode
-            picture = ImageOps.exif_transpose(opened)
-            if mode.startswith(DEEP):
-                raise ValueError(f"more than 8 bits per pixel (mode {mode}); convert it to 8 bits")
-            picture = picture.convert("L" if mode in GREY else "RGB")
-    except Exception as error:  # Pillow raises every kind there is
-        reason = "the file is empty" if path.stat().st_size == 0 else str(error)
-        raise UserError(f"{path} cannot be read as an image: {reason}") from None
-    image = np.asarray(picture)
-    return image if image.ndim == 3 else image[..., None]
+
+def _read_image(path: Path, config: DatasetConfig) -> np.ndarray:
+    """uint8 (height, width, 1 or 3), resized."""
+    return resize(read_picture(path, config.background), config.image_size)
+
+
+def _first(names: list[str]) -> str:
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -109,9 +109,11 @@ class Preprocess:
             x = ((x.reshape(len(x), -1) @ u) * self.zca_values**0.5 @ u.T).reshape(x.shape)
         return x * self.std + self.mean
 
-    def save(self, path: Path) -> None:
-        """Write an .npz: pixel_max, mean, std, per_image[, zca_vectors, zca_values]."""
-        write_npz(Path(path), _to_arrays(self))
+    def save(self, path: Path, **about: Any) -> None:
+        """Write an .npz: pixel_max, mean, std, per_image[, zca_vectors, zca_values]; about: what
+        load.py has to know besides, to read new pictures as the run read its own (image_shape,
+        resized, background)."""
+        write_npz(Path(path), _to_arrays(self) | about)
 
     @staticmethod
     def load(path: Path) -> "Preprocess":

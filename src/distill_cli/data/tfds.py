@@ -15,9 +15,9 @@ import numpy as np
 
 from distill_cli.data.cache import Arrays, cache_key, cached, file_states
 from distill_cli.data.config import DatasetConfig
-from distill_cli.data.images import resize
 from distill_cli.data.online import online
 from distill_cli.data.raw import RawDataset, RawSplit, content_digest
+from distill_cli.data.standalone_load import resize
 from distill_cli.errors import UserError
 
 CHUNK = 1000

@@ -162,6 +162,7 @@ prints a summary:
 import load
 coreset = load.load()            # .images .labels .hard_labels .log_temperature .class_names
 x_new = load.preprocess(pixels)  # new images: integers as raw values, floats in [0, 1]
+x_new = load.preprocess(["a.jpg"])  # picture files, read and resized as the run's (needs Pillow)
 pixels = load.to_pixels(coreset.images)  # for looking at them; clip to [0, 1]
 ```
 
@@ -186,7 +187,9 @@ y = torch.from_numpy(coreset.labels)  # soft targets: mean squared error; or cor
 def _preprocessing(files: CoresetFiles | None) -> str:
     if files is None:
         return "Not recorded."
-    steps = "\n".join(f"{i}. {step}" for i, step in enumerate(transform_steps(files.transform), 1))
+    first = _reading(files.transform)
+    listed = enumerate([*first, *transform_steps(files.transform)], 1)
+    steps = "\n".join(f"{i}. {step}" for i, step in listed)
     formula = "\n".join(transform_formula(files.transform))
     return (
         f"{steps}\n\n```\n{formula}\n```\n\n"
@@ -194,6 +197,18 @@ def _preprocessing(files: CoresetFiles | None) -> str:
         "images through the same transform: `load.preprocess`. The picture `images.png` shows the "
         f"coreset through its inverse. {files.distilled.note()}"
     )
+
+
+def _reading(transform: Mapping[str, Any]) -> list[str]:
+    """How the run made its raw images from files, where it resized them."""
+    if not transform.get("resized"):
+        return []
+    height, width = (int(n) for n in transform["image_shape"][:2])
+    return [
+        f"resized straight to {width} x {height} (Pillow's bilinear filter with antialiasing, "
+        "aspect ratio not kept); picture files upright by the camera's mark, transparent pixels on "
+        f"{tuple(int(level) for level in transform['background'])}"
+    ]
 
 
 def _licence(result: Mapping[str, Any]) -> str:

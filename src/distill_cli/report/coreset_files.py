@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from distill_cli.report import standalone_load
+from distill_cli.data import standalone_load
 from distill_cli.report.images import View, view
 
 MOST_SHOWN = 10_000  # images of one picture; of larger sets the first of each class,

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distill_cli.data.standalone_load import HALF_LEVEL, to_pixels
 from distill_cli.report.results import write_bytes
-from distill_cli.report.standalone_load import HALF_LEVEL, to_pixels
 
 GAP = 1  # pixels between images of one class
 SPACE = 14  # pixels between classes

@@ -12,5 +12,5 @@ from distill_cli.report.results import write_text
 
 def write_load_py(folder: str | Path) -> Path:
     """Write `folder`/coreset/load.py and return its path; `folder` is that of the run."""
-    source = files("distill_cli.report").joinpath("standalone_load.py").read_text(encoding="utf-8")
+    source = files("distill_cli.data").joinpath("standalone_load.py").read_text(encoding="utf-8")
     return write_text(Path(folder) / "coreset" / "load.py", source)

@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from distill_cli.data.standalone_load import to_pixels
 from distill_cli.report import words
 from distill_cli.report.coreset_files import CoresetFiles, read_coreset
 from distill_cli.report.heat import diverging
 from distill_cli.report.images import by_class, mosaic
 from distill_cli.report.results import number, section
-from distill_cli.report.standalone_load import to_pixels
 
 CLASSES = 20  # classes on a sheet where a class has several images; of more, evenly spaced ones
 SINGLES = 100  # classes on a sheet where each has one image

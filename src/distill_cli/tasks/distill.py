@@ -223,7 +223,10 @@ def export(
     save_coreset(job.coreset_file, best.coreset, names, ridge, weights)
     if config.ipc:  # the whole training split is not written twice
         save_coreset(job.folder / "coreset" / "initial.npz", start.coreset, names, ridge, weights)
-    problem.preprocess.save(job.folder / "coreset" / "preprocess.npz")
+    problem.preprocess.save(
+        job.folder / "coreset" / "preprocess.npz", image_shape=problem.dataset.image_shape,
+        resized=config.dataset.image_size is not None, background=config.dataset.background,
+    )  # fmt: skip
     shape = list(best.coreset.images.shape)
     result: Result = {
         "schema": 1, "version": __version__, "digest": job.digest, "command": job.command,

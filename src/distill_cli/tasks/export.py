@@ -23,11 +23,11 @@ from distill_cli.core.coreset_io import CoresetFile, load_coreset, record, save_
 from distill_cli.core.files import check_out, read_json, write_bytes, write_json
 from distill_cli.core.lock import holding
 from distill_cli.data.preprocess import Preprocess
+from distill_cli.data.standalone_load import HALF_LEVEL, to_pixels
 from distill_cli.errors import StorageError, UserError
 from distill_cli.formats import image_folder
 from distill_cli.formats.detect import declared_preprocess
 from distill_cli.formats.readme import readme
-from distill_cli.report.standalone_load import HALF_LEVEL, to_pixels
 from distill_cli.version import __version__
 
 WHAT = "distill-export"
@@ -185,7 +185,7 @@ def write_format(
         module = importlib.import_module(f"distill_cli.formats.{format}")
         files = module.write(folder, found, names)
     if transform is not None:
-        script = resources.files("distill_cli.report").joinpath("standalone_load.py")
+        script = resources.files("distill_cli.data").joinpath("standalone_load.py")
         write_bytes(folder / "load.py", script.read_bytes())
         files.append("load.py")
     return files, None
