@@ -73,7 +73,7 @@ def test_pictures_are_read_as_in_the_run(load, tmp_path):
 
 def test_the_card_says_how(load):
     card = (load.HERE / "card.md").read_text()
-    assert "resized straight to 16 x 16 (Pillow's bilinear" in card
+    assert "Images are resized straight to 16 x 16 (Pillow's bilinear" in card
     assert "(9, 80, 200)" in card
 
 

@@ -253,8 +253,9 @@ def _check_values(pixels: np.ndarray, most: float, given: float | None) -> bool:
         return kind != "f"
     if kind == "f":
         if low >= 0 and high > 2:
-            raise ValueError(f"{said} are no floats in [0, 1]; give pixel_max={high:g} or what is "
-                             "full brightness (255 for 8-bit images), or integers")  # fmt: skip
+            full = most if high <= most else high
+            raise ValueError(f"{said} are no floats in [0, 1]; give their full brightness, "
+                             f"e.g. pixel_max={full:g}, or integers")  # fmt: skip
         if high < 0:
             raise ValueError(f"{said} are no pixels: floats count as [0, 1]")
         return False
