@@ -79,7 +79,7 @@ def test_the_card_says_how(load):
 
 IMAGE = rng.integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
 WRONG = {
-    "floats to 255": (IMAGE.astype("f4"), "give pixel_max=255"),
+    "floats to 255": (IMAGE.astype("f4"), "e.g. pixel_max=255"),
     "one image": (IMAGE[0], r"images\[None\]"),
     "channels first": (IMAGE.transpose(0, 3, 1, 2), r"transpose\(0, 2, 3, 1\)"),
     "another size": (np.zeros((1, 64, 64, 3), "u1"), "resize them, or give picture files"),

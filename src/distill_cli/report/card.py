@@ -205,9 +205,9 @@ def _reading(transform: Mapping[str, Any]) -> list[str]:
         return []
     height, width = (int(n) for n in transform["image_shape"][:2])
     return [
-        f"Images are resized straight to {width} x {height} (Pillow's bilinear filter with antialiasing, "
-        "aspect ratio not kept); picture files are turned upright by the camera's mark, transparent "
-        f"pixels lie on {tuple(int(level) for level in transform['background'])}."
+        f"Images are resized straight to {width} x {height} (Pillow's bilinear filter with "
+        "antialiasing, aspect ratio not kept); picture files are turned upright by the camera's "
+        f"mark, transparent pixels lie on {tuple(int(n) for n in transform['background'])}."
     ]
 
 
