@@ -210,3 +210,39 @@ def test_formats() -> None:
     ]  # fmt: skip
     assert sampling_error({"accuracy": 0.5, "images": 2500}) == pytest.approx(0.01)
     assert json.dumps(sampling_error({"accuracy": 0.5})) == "null"
+
+
+def row(accuracy: float, before: float, images: int, **more: object) -> dict[str, object]:
+    return {"protocol": "krr_nngp", "accuracy": accuracy, "images": images, "n": 1,
+            "baseline_random": {"accuracy": before, "n": 1}, **more}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "clear"),
+    [
+        (row(0.3333, 0.1667, 12), False),  # two of twelve images
+        (row(0.3333, 0.1667, 1200), True),
+        (row(0.50, 0.48, 10_000), True),  # 2 points of 0.7 points' error
+        (row(0.50, 0.49, 10_000), False),
+        (row(0.40, 0.50, 10), False),
+        (row(0.50, 0.48, 10_000, std=0.03, n=3), False),  # networks differ by 3 points
+    ],
+)
+def test_a_gain_within_its_error_is_not_shown_as_one(evaluation, clear) -> None:
+    result = {"method": "rfad", "dataset": "own", "ipc": 1, "evaluations": [evaluation]}
+    text = summary(result)
+    change = 100 * (evaluation["accuracy"] - evaluation["baseline_random"]["accuracy"])
+    shown = f"{change:+.2f}".replace("-", "−")
+    assert (f"({shown})" in text) == (not clear)
+    assert shown in text
+    assert ("less than twice its standard error" in text) == (not clear)
+
+
+def test_validation_on_training_images_is_said() -> None:
+    result = {"method": "rfad", "dataset": "own", "ipc": 1, "evaluations": [row(0.5, 0.4, 100)],
+              "best_step": 40, "steps": 80, "seconds": {"total": 3.0}}  # fmt: skip
+    said = "validation images took part in distilling"
+    assert said in summary(result | {"validation": {"disjoint": False}})
+    assert said not in summary(result | {"validation": {"disjoint": True}})
+    assert said not in summary(result | {"validation": {"disjoint": False}, "steps": 0})
+    assert said not in summary(result)  # results from before it was recorded

@@ -15,7 +15,15 @@ from distill_cli.report.coreset_files import (
     transform_steps,
 )
 from distill_cli.report.published import published_for
-from distill_cli.report.results import baseline, evaluations, gain, number, section, write_text
+from distill_cli.report.results import (
+    baseline,
+    clear_gain,
+    evaluations,
+    gain,
+    number,
+    section,
+    write_text,
+)
 
 UNDISTILLED = ("random", "full")  # methods whose images are the training set's own
 _LICENCES = {
@@ -132,7 +140,7 @@ def _evaluations(result: Mapping[str, Any]) -> str:
             words.protocol_title(e.get("protocol")),
             words.percent(e.get("accuracy"), e.get("std")),
             words.percent(before.get("accuracy"), before.get("std")),
-            words.points(gain(e)),
+            words.points(gain(e), clear_gain(e)),
             known.text() if known else words.NONE,
             f"{e.get('split', 'test')}, {words.count(e.get('images'))} images",
             words.count(e.get("n")),
@@ -146,6 +154,8 @@ def _evaluations(result: Mapping[str, Any]) -> str:
         "± is the standard deviation over runs or draws. Random real: the same protocol on as many "
         "real training images."
     )
+    if not all(map(clear_gain, evaluations(result))):
+        note += f" {words.UNCLEAR.capitalize()}."
     if sources:
         note += (
             f" Published: {'; '.join(sorted(sources))}, same method, size, labels and protocol; "

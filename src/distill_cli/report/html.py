@@ -21,6 +21,7 @@ from distill_cli.report.results import (
     read_result,
     reliability,
     section,
+    seen_in_training,
     write_text,
 )
 from distill_cli.report.scores import scores_part
@@ -209,7 +210,7 @@ def _settings(
         ("Seed", words.count(result.get("seed"))),
         ("Steps", words.count(result.get("steps"))),
         (f"{kept_step(result).capitalize()} step", words.count(result.get("best_step"))),
-        ("Validation", _validation(section(result, "validation"))),
+        ("Validation", _validation(result)),
         ("Stopped", str(result.get("stop_reason") or "")),
         ("Run digest", str(result.get("digest") or "")),
     ]
@@ -261,11 +262,13 @@ def _commands(result: Mapping[str, Any]) -> str:
     )
 
 
-def _validation(found: Mapping[str, Any]) -> str:
+def _validation(result: Mapping[str, Any]) -> str:
+    found = section(result, "validation")
     if number(found.get("accuracy")) is None:
         return ""
     of = f" of {words.count(found['images'])} images" if number(found.get("images")) else ""
-    return f"{words.percent(found['accuracy'])}{of}, loss {words.decimal(found.get('loss'))}"
+    seen = "; they took part in distilling" if seen_in_training(result) else ""
+    return f"{words.percent(found['accuracy'])}{of}, loss {words.decimal(found.get('loss'))}{seen}"
 
 
 def _text(value: object) -> str:

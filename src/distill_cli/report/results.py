@@ -117,6 +117,26 @@ def gain(evaluation: Mapping[str, Any]) -> float | None:
     return None if after is None or before is None else after - before
 
 
+def clear_gain(evaluation: Mapping[str, Any]) -> bool:
+    """Whether the gain is at least twice its standard error, or the error is not known.
+
+    Of each accuracy: that of drawing its test images, and where several networks were trained that
+    of their mean. The two were measured on the same images, which makes the true error smaller.
+    """
+    change = gain(evaluation)
+    both = (evaluation, {"images": evaluation.get("images"), **baseline(evaluation)})
+    errors = [error for one in both if (error := accuracy_error(one)) is not None]
+    return change is None or len(errors) < 2 or abs(change) >= 2 * math.hypot(*errors)
+
+
+def accuracy_error(evaluation: Mapping[str, Any]) -> float | None:
+    """Standard error of an accuracy over test images and, where it is a mean, over networks."""
+    drawn, std, n = (
+        sampling_error(evaluation), number(evaluation.get("std")), number(evaluation.get("n")),
+    )  # fmt: skip
+    return None if drawn is None else math.hypot(drawn, std / math.sqrt(n) if std and n else 0.0)
+
+
 def sampling_error(evaluation: Mapping[str, Any]) -> float | None:
     """Standard error of one accuracy from the number of test images: sqrt(p (1 - p) / n)."""
     p, n = number(evaluation.get("accuracy")), number(evaluation.get("images"))
@@ -132,6 +152,11 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
 def write_text(path: str | Path, text: str) -> Path:
     """write_bytes of UTF-8 text with newlines as they are."""
     return write_bytes(path, text.encode("utf-8"))
+
+
+def seen_in_training(result: Mapping[str, Any]) -> bool:
+    """Whether the images of the validation score were distilled from as well."""
+    return section(result, "validation").get("disjoint") is False and bool(result.get("steps"))
 
 
 def kept_step(result: Mapping[str, Any]) -> str:

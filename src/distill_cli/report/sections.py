@@ -14,6 +14,7 @@ from distill_cli.report.images import View, by_class, mosaic, png_bytes
 from distill_cli.report.published import Published, published_cell, published_for
 from distill_cli.report.results import (
     baseline,
+    clear_gain,
     evaluations,
     gain,
     number,
@@ -37,7 +38,9 @@ def stats(result: Mapping[str, Any]) -> str:
     change = gain(main)
     runs = number(main.get("n"))
     repeats = f" · mean of {runs:.0f} runs" if runs and runs > 1 else ""
-    text = f'<span class="gain">{words.points(change)} points</span>' if change is not None else ""
+    clear = clear_gain(main)
+    mark = ' class="gain"' if clear else f' title="{words.UNCLEAR}"'
+    text = f"<span{mark}>{words.points(change, clear)} points</span>" if change is not None else ""
     cards.append(
         (
             " main",
@@ -131,7 +134,7 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
                 words.protocol_title(e.get("protocol")),
                 words.percent(e.get("accuracy"), e.get("std")),
                 words.percent(before.get("accuracy"), before.get("std")),
-                words.points(gain(e)),
+                words.points(gain(e), clear_gain(e)),
                 known.text() if known else words.NONE,
                 words.decimal(e.get("nll")),
                 words.decimal(e.get("ece"), 3),
@@ -140,6 +143,8 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
                 words.duration(e.get("seconds")),
             ]
         )
+    if not all(map(clear_gain, found)):
+        note += f" {words.UNCLEAR.capitalize()}."
     errors = [error for e in found if (error := sampling_error(e)) is not None]
     note = "± is the standard deviation over runs (coreset) or draws (random real images)."
     if errors:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from distill_cli.report import words
 from distill_cli.report.collect import Run
 from distill_cli.report.compare import Comparison, Measurement
-from distill_cli.report.results import baseline, gain, number, section
+from distill_cli.report.results import baseline, clear_gain, gain, number, section
 from distill_cli.report.site_charts import distill_seconds, peak_memory, style
 
 
@@ -70,7 +70,7 @@ def values(run: Run, row: Measurement | None) -> Values:
             number(before.get("accuracy")),
             words.percent(before.get("accuracy"), before.get("std")),
         ),
-        "gain": (change, words.points(change)),
+        "gain": (change, words.points(change, clear_gain(measured))),
         "published": (known and known.mean, known.text() if known else words.NONE),
         "seconds": (seconds, words.duration(seconds)),
         "memory": (memory, words.megabytes(memory)),
@@ -97,8 +97,8 @@ def table(site: Comparison, out: Path) -> str:
         '<th scope="col">Command</th></tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
         '<p class="note">Accuracy on test images; ± is the standard deviation over networks of one '
-        "run. A published figure stands beside a run of the same method, data set, size, labels, "
-        "kernel network and protocol only.</p>"
+        f"run; {words.UNCLEAR}. A published figure stands beside a run of the same method, data "
+        "set, size, labels, kernel network and protocol only.</p>"
     )
 
 
@@ -113,7 +113,8 @@ def _row(site: Comparison, run: int, line: Values, columns: Sequence[Column], ou
         if c.key == "version" and site.runs[run].notes:
             notes = escape("; ".join(site.runs[run].notes), quote=True)
             shown += f' <span class="badge" title="{notes}">note</span>'
-        mark = ' class="gain"' if c.key == "gain" and isinstance(key, float) and key > 0 else ""
+        gained = c.key == "gain" and isinstance(key, float) and key > 0 and shown[0] != "("
+        mark = ' class="gain"' if gained else ""
         cells += (
             f'<td data-label="{c.title}" data-v="{escape(sort, quote=True)}"{mark}>{shown}</td>'
         )

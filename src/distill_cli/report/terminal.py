@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING, Any
 
 from distill_cli.report import words
 from distill_cli.report.published import published_for
-from distill_cli.report.results import baseline, evaluations, gain, kept_step, section
+from distill_cli.report.results import (
+    baseline,
+    clear_gain,
+    evaluations,
+    gain,
+    kept_step,
+    section,
+    seen_in_training,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -20,7 +28,7 @@ def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
             str(e.get("protocol", words.NONE)),
             words.percent(e.get("accuracy"), e.get("std")),
             words.percent(baseline(e).get("accuracy"), baseline(e).get("std")),
-            words.points(gain(e)),
+            words.points(gain(e), clear_gain(e)),
             known.text() if (known := published_for(result, e)) else words.NONE,
             words.decimal(e.get("nll")),
             words.decimal(e.get("ece"), 3),
@@ -78,10 +86,14 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
         known.source: None for e in evaluations(result) if (known := published_for(result, e))
     }
     lines = [f"  published: {source}" for source in sources]
+    if not all(map(clear_gain, evaluations(result))):
+        lines.append(f"  {words.UNCLEAR}")
     seconds, best = section(result, "seconds"), words.count(result.get("best_step"))
     facts = []
     if best != words.NONE:
         facts.append(f"{kept_step(result)} step {best} of {words.count(result.get('steps'))}")
+    if seen_in_training(result):
+        facts.append("validation images took part in distilling")
     if (total := words.duration(seconds.get("total"))) != words.NONE:
         distilling = words.duration(seconds.get("distill"))
         part = "" if distilling == words.NONE else f", {distilling} distilling"

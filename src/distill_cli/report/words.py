@@ -124,9 +124,14 @@ def percent(value: object, spread: object = None, digits: int = 2) -> str:
     return f"{100 * accuracy:.{digits}f}{tail} %"
 
 
-def points(gain: float | None) -> str:
-    """A difference of two accuracies in percentage points, with its sign."""
-    return NONE if gain is None else f"{100 * gain:+.2f}".replace("-", MINUS)
+def points(gain: float | None, clear: bool = True) -> str:
+    """A difference of two accuracies in percentage points, with its sign; in brackets where it is
+    not clear of its error (results.clear_gain)."""
+    text = NONE if gain is None else f"{100 * gain:+.2f}".replace("-", MINUS)
+    return text if clear or gain is None else f"({text})"
+
+
+UNCLEAR = "gain in brackets: less than twice its standard error"
 
 
 def decimal(value: object, digits: int = 4) -> str:

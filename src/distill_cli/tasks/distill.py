@@ -237,6 +237,7 @@ def export(
         "validation": {
             "loss": finite_or_none(best.loss), "accuracy": finite_or_none(best.accuracy),
             "images": len(problem.valid_rows),
+            "disjoint": problem.dataset.valid is not None or config.validation.disjoint,
         },
         "class_names": list(names), "config": as_tree(config), "device": device_name(),
         "arithmetic": arithmetic(config),
@@ -244,6 +245,7 @@ def export(
         "preprocess": dataclasses.asdict(config.preprocess),
         "training": {
             "images": len(problem.dataset.train.labels), "used": len(problem.train_rows),
+            "also_tested": problem.also_tested,
             "corrupt": config.dataset.corrupt, "prune": config.prune.keep,
         },
         "initial_rows": None if start.rows is None else [int(row) for row in start.rows],

@@ -102,6 +102,8 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
     corrupt, prune = config.dataset.corrupt, config.prune.keep
     name = data.name if corrupt == "none" else f"{data.name} ({corrupt})"
     kept = "" if prune == "none" else f", {len(problem.train_rows)} kept (prune.keep={prune})"
+    apart = data.valid is not None or config.validation.disjoint
+    judges = "held-out images" if apart else "training images, which take part in distilling"
     lines = [
         f"{config.method.name} on {name}: {len(data.train.labels)} training images "
         f"{height}x{width}x{channel}{kept}, {data.classes} classes",
@@ -109,7 +111,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
         f"init {config.init.name}, seed {config.seed}",
         f"  {kernel}; batch {config.batch.number} x {size}; loss {config.loss}",
         f"  steps    at most {steps}, {flops / 1e9:.3g} GFLOP each; patience "
-        f"{config.validation.patience}; validation on {len(problem.valid_rows)} training images",
+        f"{config.validation.patience}; validation on {len(problem.valid_rows)} {judges}",
         *course(config),
         f"  measures {', '.join(config.evaluation.protocols) or 'nothing'}",
         f"  device   {at_work(distiller)}, about {memory} for arrays",

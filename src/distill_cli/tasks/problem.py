@@ -14,6 +14,7 @@ from distill_cli.config import Config
 from distill_cli.core.types import Dataset, Split, one_hot_centred
 from distill_cli.data.corrupt import corrupt
 from distill_cli.data.preprocess import Preprocess, fit_dataset
+from distill_cli.data.repeats import repeated
 from distill_cli.data.sources import load_dataset
 from distill_cli.data.validation import official_validation_indices, validation_indices
 from distill_cli.errors import UserError
@@ -87,6 +88,11 @@ class Problem:
         split = self.dataset.test
         return self.preprocess.apply_numpy_chunks(split.images), split.labels
 
+    @cached_property
+    def also_tested(self) -> int:
+        """How many test images are training images too."""
+        return repeated(self.dataset.train.images, self.dataset.test.images)
+
     @property
     def micro(self) -> int:
         """Images whose activations are in memory at once: batch.micro, or what fits the device."""
@@ -149,7 +155,13 @@ def load_problem(config: Config) -> Problem:
             f"has only {counts[smallest]} training images; ipc must be at most that"
         )
     preprocess = fit_dataset(config.preprocess, dataset, config.dataset.cache)
-    return pruned(Problem(config, dataset, preprocess, architecture, train_rows, valid_rows))
+    problem = Problem(config, dataset, preprocess, architecture, train_rows, valid_rows)
+    if problem.also_tested:
+        log.warning(
+            "dataset=%s: %d of %d test images are training images too; its test accuracy says "
+            "little about new images", dataset.name, problem.also_tested, len(dataset.test.labels),
+        )  # fmt: skip
+    return pruned(problem)
 
 
 def corrupted(config: Config, dataset: Dataset) -> Dataset:
