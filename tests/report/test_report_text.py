@@ -228,7 +228,7 @@ def row(accuracy: float, before: float, images: int, **more: object) -> dict[str
         (row(0.50, 0.48, 10_000, std=0.03, n=3), False),  # networks differ by 3 points
     ],
 )
-def test_a_gain_within_its_error_is_not_shown_as_one(evaluation, clear) -> None:
+def test_a_gain_within_its_error_is_not_shown_as_one(evaluation, clear, tmp_path) -> None:
     result = {"method": "rfad", "dataset": "own", "ipc": 1, "evaluations": [evaluation]}
     text = summary(result)
     change = 100 * (evaluation["accuracy"] - evaluation["baseline_random"]["accuracy"])
@@ -236,6 +236,10 @@ def test_a_gain_within_its_error_is_not_shown_as_one(evaluation, clear) -> None:
     assert (f"({shown})" in text) == (not clear)
     assert shown in text
     assert ("less than twice its standard error" in text) == (not clear)
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    write_all(tmp_path)
+    page = (tmp_path / "report.html").read_text().lower()
+    assert ("less than twice its standard error" in page) == (not clear)
 
 
 def test_validation_on_training_images_is_said() -> None:

@@ -19,7 +19,8 @@ def distill(*overrides: str, **options: Any) -> dict[str, Any]:
     composed = compose("config", given)
     digest, folder = run_folder(composed)
     config = parse(composed)
-    from distill_cli.tasks.distill import Job, run
+    from distill_cli.tasks.distill import run
+    from distill_cli.tasks.job import Job
 
     return run(Job(config, digest, folder, shlex.join(["distill", *given])))
 

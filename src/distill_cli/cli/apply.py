@@ -21,7 +21,7 @@ from distill_cli.errors import UserError, choice_error
 from distill_cli.naming import digest, register_resolvers
 
 if TYPE_CHECKING:
-    from distill_cli.tasks.distill import Job
+    from distill_cli.tasks.job import Job
 
 # What an inner run does not take over from the command line.
 NOT_OF_A_RUN = ("apply", "coreset", "hydra")
@@ -125,7 +125,7 @@ def task(composed: DictConfig) -> None:
 
 def inner_job(overrides: Sequence[str], changes: Sequence[str]) -> "Job":
     """The ordinary run `distill <overrides> <changes>`, changes winning, in its usual folder."""
-    from distill_cli.tasks.distill import Job
+    from distill_cli.tasks.job import Job
 
     changed = {key_of(item) for item in changes}
     replaced = {item.partition("=")[0] for item in changes if "." not in item.partition("=")[0]}

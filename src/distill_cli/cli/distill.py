@@ -91,7 +91,8 @@ def task(composed: DictConfig) -> float | None:
                 config = parse(composed)
                 if hydra_config.runtime.choices.get("search", "none") != "none" and not several:
                     raise UserError("search=optuna: needs -m, which makes trials")
-                from distill_cli.tasks.distill import Job, run
+                from distill_cli.tasks.distill import run
+                from distill_cli.tasks.job import Job
 
                 result = run(Job(config, digest(plain(composed)), folder, command))
         except TrialPruned as pruned:

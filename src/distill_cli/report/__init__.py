@@ -7,6 +7,10 @@ Nothing here imports jax or the parts that compute; a report can be made again o
 
 from pathlib import Path
 
+FILES = (
+    "coreset/load.py", "coreset/images.png", "coreset/card.md", "citations.bib", "report.html",
+)  # fmt: skip
+
 
 def write_all(folder: str | Path) -> list[Path]:
     """Write every report of the run in `folder` and return the paths, each file atomically.

@@ -14,7 +14,14 @@ from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json
 from distill_cli.core.lock import is_locked
 from distill_cli.errors import UserError
-from distill_cli.report.results import evaluations, number, of_another_task, read_metrics, section
+from distill_cli.report.results import (
+    damage,
+    evaluations,
+    number,
+    of_another_task,
+    read_metrics,
+    section,
+)
 from distill_cli.version import __version__
 
 SCHEMA = 1
@@ -151,11 +158,8 @@ def check_ours(name: str, result: Mapping[str, Any]) -> None:
     if not isinstance(result["evaluations"], list) or len(rows) != len(result["evaluations"]):
         raise NotARun(f"broken: evaluations of {name} are no list of objects")
     for row in rows:
-        accuracy = number(row.get("accuracy"))
-        if accuracy is None or not 0 <= accuracy <= 1:
-            raise NotARun(
-                f"broken: accuracy of {row.get('protocol')} is {row.get('accuracy')}, not in [0, 1]"
-            )
+        if wrong := damage(row):
+            raise NotARun(f"broken: {wrong}")
     if not rows and asked(result):
         raise NotARun("unfinished: distilled, but not evaluated yet; the same command goes on")
 

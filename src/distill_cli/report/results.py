@@ -60,6 +60,24 @@ def evaluations(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
 
 
+RANGES = {"accuracy": (0, 1), "ece": (0, 1), "std": (0, math.inf), "nll": (0, math.inf)}
+
+
+def damage(evaluation: Mapping[str, Any]) -> str | None:
+    """What in an evaluation cannot have been measured, in words; None where nothing is wrong."""
+    protocol = evaluation.get("protocol")
+    if number(evaluation.get("accuracy")) is None:
+        return f"accuracy of {protocol} is {evaluation.get('accuracy')}, not in [0, 1]"
+    parts = {"": evaluation, "baseline_random.": baseline(evaluation)}
+    for prefix, part in parts.items():
+        for key, (low, high) in RANGES.items():
+            value = number(part.get(key))
+            if (part.get(key) is not None and value is None) or not low <= (value or 0) <= high:
+                within = f"in [{low}, {high}]" if high < math.inf else f"at least {low}"
+                return f"{prefix}{key} of {protocol} is {part[key]}, not {within}"
+    return None
+
+
 def measured_what(evaluation: Mapping[str, Any]) -> tuple[Any, ...]:
     """Protocol, settings and conditions: equal for two measurements that repeat one another."""
     settings = json.dumps(evaluation.get("settings"), sort_keys=True, default=str)

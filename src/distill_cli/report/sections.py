@@ -143,10 +143,10 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
                 words.duration(e.get("seconds")),
             ]
         )
-    if not all(map(clear_gain, found)):
-        note += f" {words.UNCLEAR.capitalize()}."
     errors = [error for e in found if (error := sampling_error(e)) is not None]
     note = "± is the standard deviation over runs (coreset) or draws (random real images)."
+    if not all(map(clear_gain, found)):
+        note += f" {words.UNCLEAR.capitalize()}."
     if errors:
         note += (
             f" The number of test images alone leaves a standard error of about "

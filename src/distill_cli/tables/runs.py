@@ -14,7 +14,7 @@ from distill_cli.config import config_dir
 from distill_cli.core.files import read_json
 from distill_cli.core.lock import is_locked
 from distill_cli.errors import UserError
-from distill_cli.report.results import evaluations, of_another_task, section
+from distill_cli.report.results import damage, evaluations, of_another_task, section
 from distill_cli.tables.metrics import MetricSpec, RunFiles, chosen_row, snapshot, value_of
 from distill_cli.tables.spec import Cell
 from distill_cli.version import __version__
@@ -111,7 +111,8 @@ def state_of(place: Located, result: Any, metrics: Iterable[MetricSpec]) -> str:
     if not isinstance(result, dict) or result.get("digest") != place.digest:
         return "broken"
     wanted = {metric.protocol for metric in metrics if metric.kind in RUN_METRICS}
-    measured = {row.get("protocol"): row for row in evaluations(result)}
+    sound = [row for row in evaluations(result) if not damage(row)]
+    measured = {row.get("protocol"): row for row in sound}
     for protocol in wanted:
         if protocol not in measured or not same_settings(protocol, measured[protocol], place):
             return "unmeasured"

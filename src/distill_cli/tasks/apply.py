@@ -22,8 +22,8 @@ from distill_cli.report.heat import data_uri
 from distill_cli.report.sections import pairs
 from distill_cli.report.words import flatten
 from distill_cli.tasks.code import code_of_run, note_changed
-from distill_cli.tasks.distill import Job, as_tree, environment
 from distill_cli.tasks.distill import run as run_distill
+from distill_cli.tasks.job import Job, as_tree, environment
 from distill_cli.tasks.plan import device_name
 from distill_cli.tasks.runtime import Stopwatch, configure_jax, log_file, peak_memory_mb
 from distill_cli.version import __version__

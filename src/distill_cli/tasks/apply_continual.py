@@ -34,8 +34,8 @@ from distill_cli.tasks.apply import (
     write_csv,
 )
 from distill_cli.tasks.apply_continual_page import make_page, summary_text
-from distill_cli.tasks.distill import Job
 from distill_cli.tasks.evaluate import DEFAULT_RIDGE
+from distill_cli.tasks.job import Job
 from distill_cli.tasks.problem import ONE_BY_ONE, Problem, load_problem
 
 REGRESSIONS = {"krr_nngp": "nngp", "krr_ntk": "ntk"}

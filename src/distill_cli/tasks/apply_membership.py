@@ -38,7 +38,7 @@ from distill_cli.tasks.apply import (
     write_csv,
     write_png,
 )
-from distill_cli.tasks.distill import Job
+from distill_cli.tasks.job import Job
 from distill_cli.tasks.measure import initial_coreset
 from distill_cli.tasks.problem import Problem, load_problem
 

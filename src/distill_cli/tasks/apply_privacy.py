@@ -38,7 +38,7 @@ from distill_cli.tasks.apply import (
     write_png,
 )
 from distill_cli.tasks.apply_sheet import Picture, sheet, to_levels
-from distill_cli.tasks.distill import Job
+from distill_cli.tasks.job import Job
 from distill_cli.tasks.measure import evaluation_problem, initial_coreset, measure
 from distill_cli.tasks.problem import Problem, load_problem
 

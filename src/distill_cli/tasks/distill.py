@@ -2,27 +2,23 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from distill_cli import report
 from distill_cli.config import Config
 from distill_cli.core import devices, hosts
-from distill_cli.core.coreset_io import load_coreset, save_coreset, sha256
-from distill_cli.core.files import read_json, write_json, write_npz
+from distill_cli.core.coreset_io import load_coreset, save_coreset
+from distill_cli.core.files import write_json, write_npz
 from distill_cli.core.lock import locked
 from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
 from distill_cli.init.random import Config as RandomInit
-from distill_cli.methods.base import arithmetic, make_distiller, steps_of
+from distill_cli.methods.base import make_distiller, steps_of
 from distill_cli.report.terminal import summary
 from distill_cli.tasks.code import code_of_run, usable
+from distill_cli.tasks.job import Job, Result, as_tree, say
 from distill_cli.tasks.measure import (
     Start,
     evaluation_problem,
@@ -30,13 +26,13 @@ from distill_cli.tasks.measure import (
     measure,
     pending,
 )
-from distill_cli.tasks.plan import device_name, plan
+from distill_cli.tasks.plan import plan
 from distill_cli.tasks.problem import Problem, load_problem
+from distill_cli.tasks.run_files import export, finished_result, write_missing
 from distill_cli.tasks.runtime import (
     Stopwatch,
     configure_jax,
     log_file,
-    matmul_gflops,
     peak_memory_mb,
 )
 from distill_cli.tasks.sweep_rule import median_rule
@@ -52,26 +48,7 @@ from distill_cli.train.signals import StopRequest, stop_requests
 from distill_cli.train.tracking import NoTracker, Sink, Tracker
 from distill_cli.version import __version__
 
-Result = dict[str, Any]
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run: its configuration, the digest that names it, its folder, and the command typed."""
-
-    config: Config
-    digest: str
-    folder: Path
-    command: str
-
-    @property
-    def result_file(self) -> Path:
-        return self.folder / "result.json"
-
-    @property
-    def coreset_file(self) -> Path:
-        return self.folder / "coreset" / "coreset.npz"
 
 
 def run(job: Job) -> Result:
@@ -95,6 +72,7 @@ def run_alone(job: Job) -> Result:
         left = "evaluation" if pending(job.config.evaluation, done["evaluations"]) else "nothing"
     job, left = together(job, left)
     if done is not None and left == "nothing":
+        write_missing(job)
         say(job, f"finished before: {job.folder}\n{summary(done)}")
         return done | {"folder": str(job.folder)}
     if not hosts.first() and left != "all":
@@ -122,25 +100,6 @@ def run_alone(job: Job) -> Result:
     say(job, summary(result))
     say(job, f"result   {job.folder / 'report.html'}")
     return result | {"folder": str(job.folder)}
-
-
-def say(job: Job, text: str) -> None:
-    """Print, unless progress=none, and keep in the run's log."""
-    log.info(text)
-    if job.config.progress != "none":
-        print(text, flush=True)
-
-
-def finished_result(job: Job) -> Result | None:
-    """result.json of this very run, if its coreset file is intact; None otherwise."""
-    result = read_json(job.result_file)
-    if not isinstance(result, dict) or result.get("digest") != job.digest:
-        return None
-    if result.get("version") != __version__ or not job.coreset_file.is_file():
-        return None
-    if sha256(job.coreset_file) != result["coreset"]["sha256"]:
-        return None
-    return result
 
 
 def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.Outcome:
@@ -208,70 +167,6 @@ def sinks(job: Job, config: Config, resume_at: int | None) -> list[Sink]:
     return [*open_sinks(config.logger, about), *([rule] if rule else [])]
 
 
-def export(
-    job: Job,
-    problem: Problem,
-    outcome: loop.Outcome,
-    start: Start,
-    seconds: dict[str, float],
-) -> Result:
-    """Write coreset/ and the first result.json, without evaluations yet."""
-    config, best = job.config, outcome.best
-    names = problem.dataset.class_names
-    ridge = getattr(config.method, "ridge", None)
-    weights = start.ridge_weights
-    save_coreset(job.coreset_file, best.coreset, names, ridge, weights)
-    if config.ipc:  # the whole training split is not written twice
-        save_coreset(job.folder / "coreset" / "initial.npz", start.coreset, names, ridge, weights)
-    problem.preprocess.save(
-        job.folder / "coreset" / "preprocess.npz", image_shape=problem.dataset.image_shape,
-        resized=config.dataset.image_size is not None, background=config.dataset.background,
-    )  # fmt: skip
-    shape = list(best.coreset.images.shape)
-    result: Result = {
-        "schema": 1, "version": __version__, "digest": job.digest, "command": job.command,
-        "method": config.method.name, "dataset": problem.dataset.name, "ipc": config.ipc,
-        "seed": config.seed, "labels": config.labels, "loss": config.loss,
-        "init": config.init.name, "steps": outcome.step, "best_step": int(best.step),
-        "stop_reason": outcome.reason,
-        "validation": {
-            "loss": finite_or_none(best.loss), "accuracy": finite_or_none(best.accuracy),
-            "images": len(problem.valid_rows),
-            "disjoint": problem.dataset.valid is not None or config.validation.disjoint,
-        },
-        "class_names": list(names), "config": as_tree(config), "device": device_name(),
-        "arithmetic": arithmetic(config),
-        "devices": len(devices.chosen()) * hosts.count(),  # each process gave as many
-        "preprocess": dataclasses.asdict(config.preprocess),
-        "training": {
-            "images": len(problem.dataset.train.labels), "used": len(problem.train_rows),
-            "also_tested": problem.also_tested,
-            "corrupt": config.dataset.corrupt, "prune": config.prune.keep,
-        },
-        "initial_rows": None if start.rows is None else [int(row) for row in start.rows],
-        "initial_record": start.record, "code": code_of_run(config),
-        "seconds": {
-            **seconds, "distill": round(outcome.seconds, 2), "evaluate": 0.0,
-            "total": round(sum(seconds.values()) + outcome.seconds, 2),
-        },
-        "cpu_seconds": round(outcome.cpu_seconds, 2), "matmul_gflops": matmul_gflops(),
-        "peak_memory_mb": peak_memory_mb(),
-        "coreset": {
-            "path": "coreset/coreset.npz", "sha256": sha256(job.coreset_file), "images": shape,
-            "stored_floats": int(np.prod(shape)) + best.coreset.labels.size + 1,
-        },
-        "environment": environment(),
-        "evaluations": [],
-    }  # fmt: skip
-    write_json(job.result_file, result)
-    return result
-
-
-def finite_or_none(value: np.ndarray) -> float | None:
-    """A number as JSON has it: null where a method gave no score."""
-    return float(value) if np.isfinite(value) else None
-
-
 def evaluate_all(
     job: Job, problem: Problem, result: Result, stop: StopRequest, watch: Stopwatch
 ) -> Result:
@@ -328,17 +223,3 @@ def make_reporter(job: Job, stop: StopRequest) -> Callable[[str, float], None]:
             say(job, f"{what}: {fraction:.0%}, {clock(left)} left")
 
     return report_progress
-
-
-def as_tree(config: Config) -> dict[str, Any]:
-    """The configuration as plain JSON values."""
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
-
-
-def environment() -> dict[str, str]:
-    """Versions that decide numerical results."""
-    import platform
-    from importlib.metadata import version
-
-    packages = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
-    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -26,7 +26,8 @@ from distill_cli.naming import digest
 from distill_cli.report.results import measured_what
 from distill_cli.report.terminal import summary
 from distill_cli.tasks.coreset_fits import Target, ready
-from distill_cli.tasks.distill import Job, as_tree, make_reporter
+from distill_cli.tasks.distill import make_reporter
+from distill_cli.tasks.job import Job, as_tree
 from distill_cli.tasks.measure import Row, evaluation_problem, initial_coreset, measure
 from distill_cli.tasks.plan import device_name
 from distill_cli.tasks.problem import load_problem

@@ -18,7 +18,7 @@ from distill_cli.tasks.problem import Problem
 from distill_cli.train.signals import StopRequest, stop_requests
 
 if TYPE_CHECKING:
-    from distill_cli.tasks.distill import Job
+    from distill_cli.tasks.job import Job
 
 # Where things lie may differ from host to host.
 OWN = ("out", "progress", "dataset.data_dir", "dataset.cache", "dataset.path")

@@ -1,0 +1,70 @@
+"""A finished run whose files were edited or deleted: the same command mends it."""
+
+import json
+
+import pytest
+
+from distill_cli.report import FILES
+from distill_cli.report.results import damage
+
+TINY = (
+    "steps=20", "architecture.width=8", "kernel.networks=2", "batch.size=64", "validation.every=10",
+    "validation.networks=2", "progress=plain", "evaluation=[krr_nngp,krr_ntk]",
+    "evaluation.limit=20",
+)  # fmt: skip
+
+
+@pytest.fixture
+def made(command, tmp_path):
+    assert command("distill", *TINY).code == 0
+    (result,) = tmp_path.rglob("result.json")
+    return result.parent
+
+
+def test_a_value_out_of_range_is_measured_again(command, made):
+    file = made / "result.json"
+    found = json.loads(file.read_text())
+    right = [row["accuracy"] for row in found["evaluations"]]
+    found["evaluations"][1]["accuracy"] = 7
+    file.write_text(json.dumps(found))
+    done = command("distill", *TINY)
+    assert done.code == 0
+    assert "accuracy of krr_ntk is 7, not in [0, 1]; it is measured again" in done.err
+    assert "700" not in done.out
+    again = json.loads(file.read_text())["evaluations"]
+    assert [row["accuracy"] for row in again] == right
+
+
+def test_files_that_are_gone_are_written_again(command, made):
+    names = [*FILES, "coreset/preprocess.npz", "coreset/initial.npz"]
+    before = {name: (made / name).read_bytes() for name in names}
+    for name in names:
+        (made / name).unlink()
+    done = command("distill", *TINY)
+    assert "finished before" in done.out
+    assert {name: (made / name).read_bytes() for name in names} == before
+
+
+ROW = {"protocol": "p", "accuracy": 0.5, "std": None, "nll": 1.2, "ece": 0.1, "images": 10,
+       "baseline_random": {"accuracy": 0.4, "std": 0.1, "n": 3}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, None),
+        ({"accuracy": 7}, "accuracy of p is 7, not in [0, 1]"),
+        ({"accuracy": -0.1}, "accuracy of p is -0.1, not in [0, 1]"),
+        ({"accuracy": None}, "accuracy of p is None, not in [0, 1]"),
+        ({"accuracy": "0.5"}, "accuracy of p is 0.5, not in [0, 1]"),
+        ({"std": -1.0}, "std of p is -1.0, not at least 0"),
+        ({"nll": float("nan")}, "nll of p is nan, not at least 0"),
+        ({"ece": 1.5}, "ece of p is 1.5, not in [0, 1]"),
+        ({"nll": None, "ece": None}, None),
+        ({"baseline_random": {"accuracy": 40}},
+         "baseline_random.accuracy of p is 40, not in [0, 1]"),
+        ({"baseline_random": None}, None),
+    ],
+)  # fmt: skip
+def test_what_cannot_have_been_measured(change, said):
+    assert damage(ROW | change) == said
