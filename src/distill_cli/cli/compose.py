@@ -8,7 +8,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from distill_cli.cli.errors import no_name, one_line
+from distill_cli.cli.messages import no_name, one_line
 from distill_cli.config import config_dir, parse, plain
 from distill_cli.errors import UserError
 from distill_cli.naming import digest, register_resolvers
@@ -33,7 +33,12 @@ def coreset_override(value: str) -> str:
 
 
 def with_coreset_paths(arguments: Iterable[str]) -> list[str]:
-    """`coreset=PATH` becomes coreset.path=PATH, quoted for Hydra where needed."""
+    """`coreset=PATH` becomes coreset.path=PATH, quoted for Hydra where needed; so does a lone path
+    that exists."""
+    arguments = list(arguments)
+    lone = [word for word in arguments if "=" not in word and Path(word).expanduser().exists()]
+    if len(lone) == 1 and not any(word.startswith("coreset") for word in arguments):
+        arguments = [f"coreset={word}" if word in lone else word for word in arguments]
     pairs = ((argument, argument.partition("=")) for argument in arguments)
     return [
         coreset_override(value) if equals and key == "coreset" else argument
@@ -61,7 +66,7 @@ def compose(name: str, overrides: Iterable[str]) -> DictConfig:
         with hydra.initialize_config_dir(str(config_dir()), version_base="1.3"):
             return hydra.compose(name, overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise no_name(overrides) or UserError(one_line(error, name)) from error
+        raise no_name(overrides) or UserError(one_line(error, name, overrides)) from error
     except (ValueError, TypeError) as error:
         if found := no_name(overrides):
             raise found from error
@@ -77,14 +82,26 @@ def run_folder(composed: DictConfig) -> tuple[str, Path]:
 
 def known_keys(config_name: str, key: str, *chosen: str) -> list[str]:
     """Keys beside `key` in a default configuration with these choices, for suggestions."""
-    given = ["coreset.path=any"] if config_name in ("evaluate", "theory_subspace") else []
-    tree: Any = plain(compose(config_name, [*given, *chosen]))
-    prefix = ""
+    tree, prefix = default(config_name, *chosen), ""
     for part in key.split(".")[:-1]:
         if not isinstance(tree, dict) or part not in tree or tree[part] is None:
             break
         tree, prefix = tree[part], f"{prefix}{part}."
     return [f"{prefix}{name}" for name in tree] if isinstance(tree, dict) else []
+
+
+def value_of(config_name: str, key: str, *chosen: str) -> Any:
+    """A key's value in a default configuration with these choices; None where it has none."""
+    tree = default(config_name, *chosen)
+    for part in key.split("."):
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    return tree
+
+
+def default(config_name: str, *chosen: str) -> Any:
+    """A default configuration with these choices as nested dicts."""
+    given = ["coreset.path=any"] if config_name in ("evaluate", "theory_subspace") else []
+    return plain(compose(config_name, [*given, *chosen]))
 
 
 __all__ = [

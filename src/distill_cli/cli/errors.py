@@ -6,128 +6,31 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from distill_cli.cli.messages import no_name, one_line, unknown_option
 from distill_cli.core import hosts
 from distill_cli.core.host_place import SWITCH, announced, place
-from distill_cli.errors import RunStopped, StorageError, UserError, choice_error, shown
+from distill_cli.errors import RunStopped, StorageError, UserError
 
-SECTIONS = (
-    "method",
-    "dataset",
-    "preprocess",
-    "architecture",
-    "kernel",
-    "init",
-    "evaluation",
-    "hardware",
-)
-
-NOTHING = object()
-OF_SEVERAL = ("evaluation", "logger")  # groups of which a run takes a list
 # Words of a command line that computes nothing.
 SHOWS = ("--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i",
          "--shell-completion", "-sc")  # fmt: skip
 
 
-def one_line(error: BaseException, config_name: str = "config") -> str:
-    """Hydra's and OmegaConf's messages, shortened to the line that matters.
-
-    config_name: the command's primary configuration, whose keys are suggested.
-    """
-    text = str(error)
-    if "Ambiguous value for argument" in text:
-        argument = text.split("'")[1]
-        key, _, value = argument.partition("=")
-        return (
-            f'{argument}: a list is written "{key}=[{value}]"; a bare comma is a sweep and needs -m'
-        )
-    if "override_grammar" in text:
-        argument = text.split("\n")[0].partition(": ")[2] or text.splitlines()[0]
-        if word := re.search(r"parsing override '([^'=]*)'", text):
-            return f"{word.group(1)}: not understood; options are key=value"
-        return f"{argument}: cannot be read; put the value in quotes inside quotes: \"key='value'\""
-    choice = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]*)'", text)
-    if choice:
-        from distill_cli.config import group_choices
-
-        group, name = choice.group(1), choice.group(2)
-        return str(choice_error(group, name, group_choices(group)))
-    override = re.search(r"Could not override '([\w.@/]+)'", text)
-    if override:
-        from distill_cli.cli.compose import known_keys
-        from distill_cli.config import group_choices
-
-        key = override.group(1)
-        section, _, rest = key.partition(".")
-        protocol = rest.partition(".")[0]
-        if section == "evaluation" and protocol in group_choices("evaluation"):
-            if f"'{protocol}'" in str(error.__cause__):
-                return (
-                    f"{key}: belongs to evaluation={protocol}, which is not chosen; "
-                    f'add it: "evaluation=[...,{protocol}]"'
-                )
-            chosen = f"evaluation=[{protocol}]"
-            return str(choice_error("key", key, known_keys(config_name, key, chosen)))
-        if others := choices_with(section, rest):
-            return f"{key}: unknown here; {section}={' or '.join(others)} has it"
-        return str(choice_error("key", key, known_keys(config_name, key)))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return (" ".join(lines) if len(lines) < 4 else lines[0]) or type(error).__name__
-
-
-def choices_with(group: str, key: str) -> list[str]:
-    """Choices of a config group whose file sets a key, e.g. sampler, gamma: loss_importance."""
-    import yaml
-
-    from distill_cli.config import config_dir
-
-    found = []
-    for path in sorted((config_dir() / group).glob("*.yaml")):
-        tree = yaml.safe_load(path.read_text())
-        for part in key.split("."):
-            tree = tree.get(part, NOTHING) if isinstance(tree, dict) else NOTHING
-        if key and tree is not NOTHING:
-            found.append(path.stem)
-    return found
-
-
-def no_name(words: Iterable[str]) -> UserError | None:
-    """The error for a choice that is not a name, such as method=null, among overrides: Hydra's own
-    has Python's types and no key. None where there is no such choice."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    from distill_cli.config import config_dir, group_choices
-
-    try:
-        given = OverridesParser.create().parse_overrides([w for w in words if w[:1] != "-"])
-    except HydraException:
-        return None
-    for one in given:
-        key = one.key_or_group
-        group = key.startswith("hydra/") or (key and (config_dir() / key).is_dir())
-        if not group or one.is_sweep_override() or one.is_delete():
-            continue
-        value: Any = one.value()
-        names = value if isinstance(value, list) and key in OF_SEVERAL else [value]
-        if not all(isinstance(name, str) for name in names):
-            if choices := group_choices(key):
-                return choice_error(key, value, choices)
-            return UserError(f"{key}={shown(value)}: must be a name")
-    return None
-
-
 @contextlib.contextmanager
-def exit_codes(config_name: str, several: bool = False) -> Iterator[None]:
+def exit_codes(config_name: str, several: bool = False, hydras: bool = True) -> Iterator[None]:
     """2: wrong input; 1: cannot write, or the loss broke down; 128 + signal: stopped.
 
-    several: whether the command may run as one run over several processes."""
+    several: whether the command may run as one run over several processes; hydras: whether its
+    options are those of Hydra."""
     # Hydra would print its own several lines and exit with 1; raised errors are printed below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
+        if hydras and (wrong := unknown_option(sys.argv[1:])):
+            raise wrong
         if not several:
             take_one_process(sys.argv[1:])
         with several_processes():
@@ -162,7 +65,7 @@ def several_processes() -> Iterator[None]:
     try:
         with device_memory():
             yield
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError) as error:
         if of_configuration(error):
             text = " ".join(str(error).split())
             raise no_name(sys.argv[1:]) or UserError(text) from error
@@ -181,9 +84,10 @@ def of_configuration(error: BaseException) -> bool:
     """Whether Hydra, a plugin or Optuna raised it: they refuse typed values with plain errors."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     module = str(frames[-1].f_globals.get("__name__")) if frames else ""
-    return module.partition(".")[0] in ("hydra", "hydra_plugins", "optuna", "omegaconf")
+    return module.partition(".")[0] in PLUGINS
 
 
+PLUGINS = ("hydra", "hydra_plugins", "optuna", "omegaconf", "submitit")
 MENDABLE = (UserError, RunStopped, StorageError, OSError)
 
 

@@ -21,7 +21,7 @@ SETTINGS = {
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 cannot write, 2 wrong input."""
     arguments = parser().parse_args().arguments
-    with exit_codes("report"):
+    with exit_codes("report", hydras=False):
         settings = split(arguments)
         from distill_cli.tasks.report import Config, run
         from distill_cli.typed import build

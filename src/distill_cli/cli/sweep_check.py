@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from omegaconf.errors import OmegaConfBaseException
 
 from distill_cli.cli.compose import compose
-from distill_cli.cli.errors import one_line
+from distill_cli.cli.messages import one_line
 from distill_cli.config import parse
 from distill_cli.errors import UserError
 

@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 a cell failed, 2 wrong input, 128 + signal."""
-    with exit_codes("config"):
+    with exit_codes("config", hydras=False):
         arguments = sys.argv[1:]
         if not arguments or arguments[0] in ("-h", "--help"):
             print(USAGE, end="")

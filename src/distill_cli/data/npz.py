@@ -25,7 +25,9 @@ def read(config: DatasetConfig) -> RawDataset:
     try:
         archive = np.load(path, allow_pickle=False)
     except Exception as error:  # a damaged archive raises every kind there is
-        raise UserError(f"{path} is not an .npz file: {error}") from None
+        # NumPy takes any other file for a pickle, and says how one could be loaded.
+        reason = "" if "pickle" in str(error) else f": {error}"
+        raise UserError(f"{path} is not an .npz file{reason}") from None
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise UserError(f"{path} holds a single array; write it with np.savez(x_train=, y_train=)")
     with archive:

@@ -65,7 +65,22 @@ def find_prepared(config: DatasetConfig) -> Path | None:
             f" array_record can be read; prepare it in another folder with: {_command(config)}"
             " and point dataset.data_dir= there"
         )
+    if not usable and (reason := misplaced(config, base)):
+        raise UserError(f"dataset {config.name}: {reason}")
     return max(usable)[1] if usable else None
+
+
+def misplaced(config: DatasetConfig, base: Path) -> str | None:
+    """Why nothing usable is below <data_dir>/<tfds_name>, where something is there."""
+    name = str(config.tfds_name).split("/")[0]
+    for place in (base.parent, base.parent.parent):
+        if place.name == name and any(place.rglob("dataset_info.json")):
+            where = f"dataset.data_dir={base.parent}"
+            return f"{where} is in the dataset's own folder; give {place.parent}"
+    found = sorted(path.name for path in base.iterdir() if path.is_dir()) if base.is_dir() else []
+    if found and not any(base.glob("*/dataset_info.json")):
+        return f"{base / found[-1]} has no dataset_info.json, so it is no whole TFDS folder"
+    return None
 
 
 def read_records(
@@ -158,6 +173,8 @@ def _download(config: DatasetConfig) -> Path:
     if config.version:
         looked += f" {config.version}"
     looked += f" is not prepared in {root}"
+    if there := [path.parent.name for path in root.glob(f"{config.tfds_name}/*/dataset_info.json")]:
+        looked += f", which has {', '.join(sorted(there))}"
     if not config.download:
         raise UserError(
             f"{looked}; put the prepared folder (array_record) there, or point"

@@ -3,6 +3,7 @@
 Imports no jax: the command line asks before it composes a configuration.
 """
 
+import re
 import zipfile
 from pathlib import Path
 
@@ -47,7 +48,21 @@ def detect_folder(path: Path) -> str:
         return "mtt"
     if len(class_folders(path)) > 1:
         return "image_folder"
+    files = sorted(item for item in path.iterdir() if item.is_file() and looks_like_one(item))
+    if files:
+        others = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+        raise UserError(
+            f"coreset={path}: a folder of no known layout; it holds {files[-1].name}{others}: give "
+            f"the file, coreset={files[-1]}"
+        )
     return "distill"  # says what is missing
+
+
+def looks_like_one(file: Path) -> bool:
+    """Whether a file might hold a coreset, by its name."""
+    return file.suffix in (".npz", ".pt", ".pth", ".safetensors", ".msgpack") or bool(
+        re.fullmatch(r"checkpoint_\d+", file.name)
+    )
 
 
 def detect_npz(path: Path) -> str:

@@ -13,8 +13,10 @@ from distill_cli.core.types import Dataset
 from distill_cli.data.preprocess import Preprocess
 from distill_cli.errors import UserError
 from distill_cli.formats import likeness
+from distill_cli.formats.detect import declared_preprocess
 from distill_cli.tasks.problem import Problem
 
+BY_FORMAT = ("dc", "rfad", "frepo")  # formats that say how their images were made
 LOOKED_AT = 500  # training images whose statistics a coreset is compared with
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ def ready(problem: Problem, target: Target) -> tuple[Problem, CoresetFile]:
         raw = file.coreset.images * np.float32(problem.preprocess.pixel_max)
         images = np.asarray(problem.preprocess.transform(raw))
         return problem, dataclasses.replace(file, coreset=file.coreset._replace(images=images))
-    if known is None and (reason := doubt(file, problem)) is not None:
+    if known is None and not declared(file, problem) and (reason := doubt(file, problem)):
         log.warning("coreset=%s: %s", file.path, reason)
     return problem, file
 
@@ -108,6 +110,15 @@ def kind_asked(problem: Problem) -> str:
     """The kind of images that the configured preprocessing gives."""
     settings = problem.config.preprocess
     return likeness.kind(settings.standardize, settings.per_image, settings.zca is not None)
+
+
+def declared(file: CoresetFile, problem: Problem) -> bool:
+    """Whether the configured preprocessing is the one that the file's format says, which counts for
+    more than statistics: sets learned from noise look whitened. A name (KIP's) may be wrong."""
+    if file.format not in BY_FORMAT:
+        return False
+    said = declared_preprocess(file.path, file.format, problem.dataset.name)
+    return f"preprocess={problem.config.preprocess.name}" in said
 
 
 def doubt(file: CoresetFile, problem: Problem) -> str | None:
