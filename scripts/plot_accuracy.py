@@ -43,13 +43,16 @@ def curve(folder: Path, protocol: str, options: list[str]) -> list[dict[str, Any
 
 
 def draw(curves: dict[str, Any], published: dict[str, float], path: Path) -> None:
-    """One line a run; a dotted line of its colour at the published accuracy."""
+    """One line a run from its first snapshot after the start, whose accuracy is in the legend; a
+    dotted line of its colour at the published accuracy."""
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     for (name, one), colour in zip(
         curves.items(), matplotlib.color_sequences["tab10"], strict=False
     ):
-        points = [(max(p["cpu_seconds"], 1.0), p["accuracy"]) for p in one["points"]]
-        axes.plot(*zip(*points, strict=True), marker="o", color=colour, label=name)
+        made = [(p["cpu_seconds"], p["accuracy"]) for p in one["points"] if p["cpu_seconds"]]
+        start = one["points"][0]
+        label = name if start["cpu_seconds"] else f"{name}, from {start['accuracy']:.1f} %"
+        axes.plot(*zip(*made, strict=True), marker="o", color=colour, label=label)
         if name in published:
             axes.axhline(published[name], color=colour, linestyle=":")
     axes.set(xscale="log", xlabel="processor seconds, all cores", ylabel="accuracy, %")
