@@ -118,3 +118,18 @@ def test_a_declared_preprocessing_counts_for_more_than_statistics(tmp_path):
             config=SimpleNamespace(preprocess=SimpleNamespace(name=name)),
         )
         assert declared(file, problem) == known
+
+
+@pytest.mark.process
+def test_a_reader_that_ends_early(tmp_path):
+    """distill | head -1: one line, no traceback, and the same command goes on."""
+    words = "method=random evaluation=[krr_nngp] evaluation.limit=5 progress=plain"
+    line = f"{sys.executable} -m distill_cli.cli.distill {words} | head -c 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", line], cwd=tmp_path, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 141
+    assert done.stderr == (
+        "stopped: the program that read the output has ended; the same command goes on\n"
+    )

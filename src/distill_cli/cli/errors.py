@@ -87,6 +87,7 @@ def of_configuration(error: BaseException) -> bool:
     return module.partition(".")[0] in PLUGINS
 
 
+BROKEN_PIPE = 128 + 13  # SIGPIPE
 PLUGINS = ("hydra", "hydra_plugins", "optuna", "omegaconf", "submitit")
 MENDABLE = (UserError, RunStopped, StorageError, OSError)
 
@@ -123,6 +124,9 @@ def message_and_code(error: BaseException, config_name: str = "config") -> tuple
         return str(error), 1
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on from the last checkpoint", 130
+    if isinstance(error, BrokenPipeError):
+        text = "the program that read the output has ended; the same command goes on"
+        return text, BROKEN_PIPE
     if isinstance(error, OSError) and not isinstance(error, HydraException):
         return error.filename and (f"cannot use {error.filename}: {error.strerror}", 2)
     hydras = isinstance(error, HydraException | OmegaConfBaseException)
@@ -159,5 +163,7 @@ def leave(message: str, code: int) -> None:
     label = "stopped" if code > 128 else "error"
     line = f"{label}: {' '.join(message.split())}"
     hosts.end_all(line, code)
+    if code == BROKEN_PIPE:  # else Python complains once more when it flushes the output at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(line, file=sys.stderr, flush=True)
     sys.exit(code)

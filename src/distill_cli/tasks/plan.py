@@ -20,7 +20,7 @@ def device_name() -> str:
     device = jax.devices()[0]
     if device.platform == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return f"cpu ({cores} cores)"
+        return f"cpu ({words.plural(cores or 1, 'core')})"
     return device.device_kind
 
 
