@@ -43,6 +43,7 @@ COMPONENTS: dict[str, tuple[str, str]] = {
     "init": ("distill_cli.init.{name}", "Config"),
     "sampler": ("distill_cli.train.samplers.{name}", "Config"),
 }
+NO_STEPS = ("random",)  # methods that make none, whatever is asked for
 PROTOCOL_MODULE = "distill_cli.evaluation.{name}"
 LOGGER_MODULE = "distill_cli.train.loggers.{name}"
 
@@ -140,6 +141,8 @@ def parse(composed: DictConfig) -> Config:
         tree[key] = component(key, tree.get(key))
     tree["evaluation"] = parse_evaluation(tree.get("evaluation") or {})
     tree["logger"] = parse_loggers(tree.get("logger") or {})
+    if tree["method"].name in NO_STEPS:
+        tree["steps"] = 0
     tree["devices"] = auto_or_number("devices", tree.get("devices"))
     return build(Config, tree)
 

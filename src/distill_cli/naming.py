@@ -10,7 +10,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from distill_cli.config import plain
+from distill_cli.config import NO_STEPS, plain
 
 # Keys that cannot change the distilled coreset: where things lie, what is shown, what is measured.
 NOT_IN_DIGEST = (
@@ -35,6 +35,8 @@ def digest(tree: dict[str, Any]) -> str:
     corruption) does not count either, so that a run keeps its folder when such an option is added.
     """
     kept = {key: value for key, value in tree.items() if key not in NOT_IN_DIGEST}
+    if isinstance(method := kept.get("method"), dict) and method.get("name") in NO_STEPS:
+        kept["steps"] = 0
     if kept.get("sampler") == PLAIN_SAMPLER:
         del kept["sampler"]
     for group, values in NOTHING.items():

@@ -84,12 +84,14 @@ class TuningConfig:
 
     prune: median stops a trial whose best score so far is below the median of the best scores that
     the other trials had by the same step (Golovin et al., KDD 2017); startup: other trials that
-    must have got there; warmup: share of the steps that every trial makes.
+    must have got there; warmup: share of the steps that every trial makes; space: key and range of
+    what search=optuna varies where the command has no range (configs/space/<method>.yaml).
     """
 
     prune: Literal["none", "median"] = "none"
     startup: int = 4
     warmup: float = 0.1
+    space: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         at_least("tuning.startup", self.startup, 1)

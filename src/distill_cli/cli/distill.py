@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from distill_cli.cli.errors import exit_codes, job_errors, shows
+from distill_cli.cli.search import with_space
 from distill_cli.cli.sweep_check import refused
 from distill_cli.config import config_dir, parse, plain
 from distill_cli.core import hosts
@@ -29,9 +30,11 @@ def main() -> None:
 
     register_resolvers()
     # Hydra's parser refuses overrides on both sides of a flag.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    words = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    sys.argv[1:] = words
     one_run = not set(SWEEPS) & set(sys.argv[1:])
-    with exit_codes("config", several=one_run), connected(), sweep(sys.argv[1:]):
+    with exit_codes("config", several=one_run), connected(), sweep(words):
+        sys.argv[1:] = with_space(sys.argv[1:])
         for line in refused(sys.argv[1:]):
             print(f"note: {line}", file=sys.stderr, flush=True)
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name="config")(task)()
