@@ -23,7 +23,7 @@ DECIDES = (
 SERVES = (
     "core.files", "core.fingerprint", "core.host_failures", "core.host_output", "core.host_place",
     "core.hosts", "core.lock", "train.checkpoint", "train.clock", "train.loggers",
-    "train.progress", "train.signals", "train.tracking",
+    "train.native_calls", "train.progress", "train.signals", "train.tracking",
 )  # fmt: skip
 
 

@@ -141,7 +141,7 @@ def decimal(value: object, digits: int = 4) -> str:
 
 
 def duration(value: object) -> str:
-    """Seconds as "8.40 s", "12 min 5 s" or "3 h 07 min"."""
+    """Seconds as "8.40 s", "12 min 5 s", "3 h 07 min" or "46 days"."""
     seconds = number(value)
     if seconds is None:
         return NONE
@@ -150,6 +150,8 @@ def duration(value: object) -> str:
     whole = round(seconds)
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
+    if whole >= 2 * 86400:
+        return f"{round(whole / 86400):,} days"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 

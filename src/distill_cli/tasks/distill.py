@@ -3,6 +3,8 @@
 import contextlib
 import dataclasses
 import logging
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -79,7 +81,7 @@ def run_alone(job: Job) -> Result:
         return until_first_is_done(job)
     configure_jax(job.config.kernel.name, job.config.devices)
     watch = Stopwatch()
-    with log_file(job.folder / "distill.log"), stop_requests() as stop:
+    with log_file(job.folder / "distill.log"), stop_requests(at_once=True) as stop:
         problem = load_problem(job.config)
         seconds = {"data": watch.lap()}
         start = initial_coreset(problem, job.config.init)
@@ -111,7 +113,10 @@ def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.
     batch = config.batch.size * config.batch.number
     steps = steps_of(distiller, config.steps, len(labels), batch)
     config = dataclasses.replace(config, steps=steps)  # UserError where snapshots lie beyond
-    say(job, plan(problem, distiller, job.folder, steps))
+    text = plan(problem, distiller, job.folder, steps)
+    say(job, text)
+    if "\n  long " in text:
+        count_down(job, stop)
     images = problem.train_images
     train = training_set(
         problem.preprocess,
@@ -146,6 +151,19 @@ def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.
         )  # fmt: skip
     finally:
         progress.close()
+
+
+def count_down(job: Job, stop: StopRequest, seconds: int = 5) -> None:
+    """On a terminal, a moment to think better of a very long run; Ctrl-C ends it."""
+    if job.config.progress in ("none", "plain") or not sys.stdout.isatty():
+        return
+    for left in range(seconds, 0, -1):
+        print(f"\rbegins in {left} s; Ctrl-C ends it ", end="", flush=True)
+        time.sleep(1)
+        if stop:
+            print()
+            raise RunStopped("before the first step; nothing was made", stop.exit_code)
+    print("\r" + " " * 40 + "\r", end="", flush=True)
 
 
 def make_parts(problem: Problem, start: Start) -> list[Part]:
@@ -200,7 +218,6 @@ def in_order(protocols: dict[str, Any], rows: list[Result]) -> list[Result]:
 
 def make_reporter(job: Job, stop: StopRequest) -> Callable[[str, float], None]:
     """Progress of long evaluations with time left; ends the task when a signal came."""
-    import time
 
     started: dict[str, float] = {}
     shown: dict[str, float] = {}

@@ -4,13 +4,17 @@ from pathlib import Path
 
 import jax
 
-from distill_cli.config import Config
+from distill_cli.config import Config, config_dir
 from distill_cli.core import devices
 from distill_cli.methods.base import Distiller
 from distill_cli.report import words
 from distill_cli.sections import GROWING
 from distill_cli.tasks.problem import Problem
+from distill_cli.tasks.runtime import matmul_gflops
 from distill_cli.train.batches import fits_resident
+
+SHARE_OF_PRODUCTS = 0.5  # of the rate of matrix products that a step reaches
+LONG = 12 * 3600.0  # seconds from which a run is called long
 
 
 def device_name() -> str:
@@ -60,6 +64,34 @@ def expected_memory(problem: Problem, networks: int) -> float:
     return train + valid + activations + features + batch + learned
 
 
+def estimated_seconds(flops: float) -> float | None:
+    """Roughly what a step takes: its operations at half the machine's rate of float32 products.
+    Steps of RFAD, FRePo, DC, DSA, DM and KIP reach a quarter to three quarters of it. None on
+    accelerators, whose steps such products say nothing about."""
+    import jax
+
+    if not flops or jax.default_backend() != "cpu":
+        return None
+    return flops / (SHARE_OF_PRODUCTS * 1e9 * matmul_gflops())
+
+
+def pace(seconds: float | None, steps: int) -> str:
+    """ " (roughly 40 s, 46 days in all)", or nothing where that is not known."""
+    if seconds is None:
+        return ""
+    return f" (roughly {words.duration(seconds)}, {words.duration(seconds * steps)} in all)"
+
+
+def shorter(config: Config) -> str:
+    """What makes a run that is too long for this machine shorter."""
+    place = config_dir() / "preset" / "cpu" / config.method.name / f"{config.dataset.name}.yaml"
+    if config.hardware != "full":
+        return "fewer steps= take less"
+    if place.is_file():
+        return "hardware=cpu is made for half an hour of two cores"
+    return "hardware=cpu and fewer steps= take less"
+
+
 def coreset_size(problem: Problem) -> int:
     """Images that the run ends with; ipc=0 stands for the whole training split."""
     return problem.config.ipc * len(problem.dataset.present) or len(problem.train_rows)
@@ -90,6 +122,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
     networks = getattr(config.kernel, "networks", 1)
     size = min(config.batch.size, len(problem.train_rows))
     flops = distiller.flops(size * config.batch.number, coreset)
+    seconds = estimated_seconds(flops)
     memory = words.megabytes(max(1.0, expected_memory(problem, networks) / 2**20))
     kernel = f"exact {config.kernel.name} of {config.architecture.name}"
     if config.kernel.name == "random_features":
@@ -110,8 +143,9 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
         f"  coreset  {coreset} images ({config.ipc or 'all'} per class), labels {config.labels}, "
         f"init {config.init.name}, seed {config.seed}",
         f"  {kernel}; batch {config.batch.number} x {size}; loss {config.loss}",
-        f"  steps    at most {steps}, {flops / 1e9:.3g} GFLOP each; patience "
+        f"  steps    at most {steps}, {flops / 1e9:.3g} GFLOP each{pace(seconds, steps)}; patience "
         f"{config.validation.patience}; validation on {len(problem.valid_rows)} {judges}",
+        *([f"  long     {shorter(config)}"] if (seconds or 0) * steps > LONG else []),
         *course(config),
         f"  measures {', '.join(config.evaluation.protocols) or 'nothing'}",
         f"  device   {at_work(distiller)}, about {memory} for arrays",

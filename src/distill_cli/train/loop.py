@@ -120,6 +120,7 @@ def run(
         tree = Progressed(state, best, seconds, np.asarray(finished), sampling)
         checkpoints.save(step, tree, cpu_seconds=spent.cpu_seconds)
         last_save, saved_step = time.monotonic(), step
+        stop.unsaved = False
 
     try:
         while True:
@@ -160,6 +161,7 @@ def run(
             values = {key: np.asarray(value) for key, value in infos.items()}
             raise_if_not_finite(values["loss"], np.asarray(healthy), step, saved_step)
             step += steps
+            stop.unsaved = True
             rate = steps / (time.monotonic() - clock)
             means = {key: value.mean() for key, value in values.items()}
             tracker.log(step - 1, **means, **spent.read(), steps_per_second=rate)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from distill_cli.core import hosts
 from distill_cli.errors import RunStopped
+from distill_cli.train.native_calls import ended_by_signals
 
 
 class StopRequest:
@@ -18,6 +19,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.received = False  # by this process; the others of a run may have
+        self.unsaved = False  # whether steps were made that no checkpoint has
 
     def __bool__(self) -> bool:
         return self.signal is not None
@@ -66,9 +68,11 @@ def terminal() -> int:
 
 
 @contextlib.contextmanager
-def stop_requests() -> Iterator[StopRequest]:
+def stop_requests(at_once: bool = False) -> Iterator[StopRequest]:
     """Within this block signals become requests; the former handlers come back after it.
 
+    at_once: where nothing is unsaved, a signal ends the process within seconds even inside native
+    code (native_calls.py); not for a run of several processes, which have to end together.
     Outside the main thread (a notebook server, a sweep's worker) nothing is installed.
     """
     request = StopRequest()
@@ -77,8 +81,11 @@ def stop_requests() -> Iterator[StopRequest]:
         return
     numbers = (signal.SIGINT, signal.SIGTERM)
     former = {number: signal.signal(number, request.receive) for number in numbers}
+    alone = at_once and hosts.count() == 1
+    watched = ended_by_signals(lambda: request.unsaved) if alone else contextlib.nullcontext()
     try:
-        yield request
+        with watched:
+            yield request
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
