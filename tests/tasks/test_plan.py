@@ -1,5 +1,6 @@
 """What a run says before it starts: time, and what makes it shorter."""
 
+import numpy as np
 import pytest
 
 from distill_cli.cli.compose import compose
@@ -51,3 +52,56 @@ def test_a_long_run_is_called_long(command, monkeypatch):
 def test_days():
     assert duration(46 * 86400) == "46 days"
     assert duration(47 * 3600) == "47 h 00 min"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["architecture.width=1000000000", "kernel.networks=2"], "lower architecture.width"),
+        (["dataset=npz", "dataset.path={big}", "dataset.name=big", "preprocess.zca=0.1",
+          "architecture.depth=2"], "preprocess.zca=null leaves it out"),
+        (["dataset=npz", "dataset.path={big}", "dataset.name=big", "architecture.depth=2"],
+         "method.transform=false saves the pixel matrix's"),
+    ],
+)  # fmt: skip
+def test_what_cannot_fit_is_refused(command, tmp_path, words, said):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, 400, 400, 3), dtype=np.uint8)
+    np.savez(tmp_path / "big.npz", x_train=images, y_train=np.arange(12) % 2)
+    words = [word.format(big=tmp_path / "big.npz") for word in words]
+    done = command("distill", *words, "validation.per_class=2", "evaluation=none", "progress=none")
+    assert done.code == 2
+    (line,) = (line for line in done.err.splitlines() if not line.startswith("WARNING"))
+    assert said in line
+    assert "GiB, and this machine has" in line
+    assert not list(tmp_path.rglob("result.json"))
+    assert not list((tmp_path / "outputs").iterdir())
+
+
+def test_a_batch_larger_than_the_data_fits(command):
+    done = command("distill", "batch.size=1000000000000", "steps=2", "architecture.width=8",
+                   "kernel.networks=2", "validation.networks=2", "evaluation=none")  # fmt: skip
+    assert done.code == 0, done.err
+
+
+def test_long_whitening_is_announced(caplog):
+    from distill_cli.data import preprocess
+
+    preprocess.expect((96, 96, 3), 96 * 96 * 3)
+    assert "whitening 96x96x3 images takes roughly 14 min" in caplog.text
+    caplog.clear()
+    preprocess.expect((32, 32, 3), 3072)
+    assert not caplog.text
+
+
+def test_numpys_memory_error_is_one_line():
+    from distill_cli.cli.errors import device_memory, in_gib
+    from distill_cli.errors import RunStopped
+
+    with (
+        pytest.raises(RunStopped, match="memory is too small: Unable to allocate"),
+        device_memory(),
+    ):
+        np.zeros((1 << 24, 1 << 24))
+    assert in_gib("181269430272 bytes") == "168.8 GiB"
+    assert in_gib("3.5GiB") == "3.5GiB"

@@ -97,12 +97,15 @@ def device_memory() -> Iterator[None]:
     """One line where an accelerator's memory does not suffice, or another program holds it."""
     try:
         yield
+    except MemoryError as error:
+        text = " ".join(str(error).split()) or "out of memory"
+        raise RunStopped(f"the machine's memory is too small: {text}", 1) from error
     except RuntimeError as error:  # JAX's own errors are such
         text = " ".join(str(error).split())
         if not re.search("RESOURCE_EXHAUSTED|CUDA_ERROR_OUT_OF_MEMORY", text):
             raise
         wanted = re.search(r"allocat\w+ ([\d.]+ ?[KMGT]?i?B|\d+ bytes)", text)
-        size = f" ({wanted.group(1)} wanted)" if wanted else ""
+        size = f" ({in_gib(wanted.group(1))} wanted)" if wanted else ""
         import jax
 
         if jax.default_backend() == "cpu":
@@ -114,6 +117,12 @@ def device_memory() -> Iterator[None]:
                 "batch.micro"
             )
         raise RunStopped(text, 1) from error
+
+
+def in_gib(size: str) -> str:
+    """ "181269430272 bytes" as "168.8 GiB"; other sizes as they are."""
+    number, _, unit = size.partition(" ")
+    return f"{int(number) / 2**30:.1f} GiB" if unit == "bytes" else size
 
 
 def message_and_code(error: BaseException, config_name: str = "config") -> tuple[str, int] | None:

@@ -28,7 +28,7 @@ from distill_cli.tasks.measure import (
     measure,
     pending,
 )
-from distill_cli.tasks.plan import plan
+from distill_cli.tasks.plan import plan, require_memory
 from distill_cli.tasks.problem import Problem, load_problem
 from distill_cli.tasks.run_files import export, finished_result, write_missing
 from distill_cli.tasks.runtime import (
@@ -107,6 +107,7 @@ def run_alone(job: Job) -> Result:
 def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.Outcome:
     """The training loop with everything it needs."""
     config = job.config
+    require_memory(problem)
     parts = make_parts(problem, start)
     distiller = parts[-1].distiller
     labels = problem.dataset.train.labels[problem.train_rows]

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from distill_cli.config import Config, config_dir
-from distill_cli.core import devices
+from distill_cli.core import devices, memory
 from distill_cli.methods.base import Distiller
 from distill_cli.report import words
 from distill_cli.sections import GROWING
@@ -57,19 +58,30 @@ def expected_memory(problem: Problem, networks: int) -> float:
         valid += len(problem.valid_rows) * 4 * config.validation.networks * feature
         activations = 3 * min(problem.micro, 4096) * shape[0] * shape[1] * width * 4
         features = 3 * (coreset + problem.micro) * networks * feature * 4
-    batch = config.batch.size * config.batch.number * pixels * 4
+    batch = min(config.batch.size, len(problem.train_rows)) * config.batch.number * pixels * 4
     learned = 4 * coreset * pixels * 4
     if getattr(config.method, "transform", False):
         learned += 5 * pixels * pixels * 4
     return train + valid + activations + features + batch + learned
 
 
+def require_memory(problem: Problem) -> None:
+    """UserError where the arrays of a run on a CPU cannot fit into the machine."""
+    if jax.default_backend() != "cpu":
+        return
+    config, pixels = problem.config, float(np.prod(problem.dataset.image_shape))
+    matrix = 5 * 4 * pixels**2 / 2**30 if getattr(config.method, "transform", False) else 0.0
+    lower = "lower architecture.width, batch.size or dataset.image_size"
+    if matrix > 1:
+        lower += f"; method.transform=false saves the pixel matrix's {matrix:,.1f} GiB"
+    networks = getattr(config.kernel, "networks", 1)
+    memory.require(expected_memory(problem, networks), "the run", lower)
+
+
 def estimated_seconds(flops: float) -> float | None:
     """Roughly what a step takes: its operations at half the machine's rate of float32 products.
     Steps of RFAD, FRePo, DC, DSA, DM and KIP reach a quarter to three quarters of it. None on
     accelerators, whose steps such products say nothing about."""
-    import jax
-
     if not flops or jax.default_backend() != "cpu":
         return None
     return flops / (SHARE_OF_PRODUCTS * 1e9 * matmul_gflops())
@@ -123,7 +135,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
     size = min(config.batch.size, len(problem.train_rows))
     flops = distiller.flops(size * config.batch.number, coreset)
     seconds = estimated_seconds(flops)
-    memory = words.megabytes(max(1.0, expected_memory(problem, networks) / 2**20))
+    expected = words.megabytes(max(1.0, expected_memory(problem, networks) / 2**20))
     kernel = f"exact {config.kernel.name} of {config.architecture.name}"
     if config.kernel.name == "random_features":
         kernel = (
@@ -148,7 +160,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
         *([f"  long     {shorter(config)}"] if (seconds or 0) * steps > LONG else []),
         *course(config),
         f"  measures {', '.join(config.evaluation.protocols) or 'nothing'}",
-        f"  device   {at_work(distiller)}, about {memory} for arrays",
+        f"  device   {at_work(distiller)}, about {expected} for arrays",
         f"  result   {folder}",
     ]
     return "\n".join(lines)
