@@ -43,7 +43,8 @@ def test_a_missing_launcher_names_the_extra(command, monkeypatch):
 
     error = RuntimeError("Could not find 'hydra/launcher/joblib'\n\nAvailable options: basic")
     assert one_line(error) == (
-        "hydra/launcher=joblib: its package is not installed; pip install 'distill-cli[parallel]'"
+        "hydra/launcher=joblib: its package is not installed; the extra parallel brings it, "
+        'pip install ".[parallel]"'
     )
 
 

@@ -44,7 +44,7 @@ def one_line(
 
         group, name = choice.group(1), choice.group(2)
         if name in EXTRAS and group.startswith("hydra/"):
-            extra = f"pip install 'distill-cli[{EXTRAS[name]}]'"
+            extra = f'the extra {EXTRAS[name]} brings it, pip install ".[{EXTRAS[name]}]"'
             return f"{group}={name}: its package is not installed; {extra}"
         return str(choice_error(group, name, group_choices(group)))
     override = re.search(r"Could not override '([\w.@/]+)'", text)
