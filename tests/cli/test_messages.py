@@ -15,6 +15,9 @@ CASES = {
     "one value, several given": (
         ["ipc=1,10"], "several, one run each, are a sweep: distill -m ipc=1,10", "[1,10]",
     ),
+    "several methods": (["method=rfad,kip"], "are a sweep: distill -m method=rfad,kip", None),
+    "a comma at the end": (["ipc=1,"], "ipc=1,: a value is missing behind the comma", "quotes"),
+    "a path that is nowhere": (["some/where"], "some/where: not understood", "quotes"),
     "a list without brackets": (["snapshots=1,10"], 'a list is written "snapshots=[1,10]"', None),
     "a list of the chosen method": (
         ["method=kip", "method.kernels=a,b"], 'written "method.kernels=[a,b]"', None,

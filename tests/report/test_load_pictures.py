@@ -77,6 +77,16 @@ def test_the_card_says_how(load):
     assert "(9, 80, 200)" in card
 
 
+def test_pictures_that_cannot_be_read_are_named(load, tmp_path):
+    (tmp_path / "broken.png").write_text("no picture")
+    good = next((tmp_path / "photos").rglob("0.png"))
+    with pytest.raises(ValueError, match=r"broken\.png: cannot be read as a picture"):
+        load.preprocess([good, tmp_path / "broken.png"])
+    with pytest.raises(ValueError, match="cannot be read as a picture"):
+        load.preprocess([Image.open(good), np.zeros((4, 4, 3), "u1")])
+    np.testing.assert_array_equal(load.preprocess(np.array([str(good)])), load.preprocess(good))
+
+
 IMAGE = rng.integers(0, 256, (1, 16, 16, 3), dtype=np.uint8)
 WRONG = {
     "floats to 255": (IMAGE.astype("f4"), "e.g. pixel_max=255"),
@@ -115,6 +125,14 @@ def test_right_arrays_pass(array):
     transform = {"mean": np.zeros(3), "std": np.ones(3), "image_shape": np.array([16, 16, 3])}
     scale = 255 if array.dtype.kind in "iu" else 1
     np.testing.assert_allclose(preprocess(array, transform=transform), array / scale, atol=1e-6)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, float("nan"), float("inf"), "a"])
+def test_full_brightness_is_a_number_above_zero(wrong):
+    from distill_cli.data.standalone_load import preprocess
+
+    with pytest.raises(ValueError, match=r"pixel_max=.*must be a number above 0"):
+        preprocess(IMAGE, wrong, {"mean": np.zeros(3), "std": np.ones(3)})
 
 
 def test_given_full_brightness_is_believed():

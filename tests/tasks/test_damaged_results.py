@@ -45,6 +45,15 @@ def test_files_that_are_gone_are_written_again(command, made):
     assert {name: (made / name).read_bytes() for name in names} == before
 
 
+@pytest.mark.parametrize("change", [{"code": 5}, {"validation": None}, {"seconds": 3}])
+def test_keys_of_another_kind(command, made, change):
+    file = made / "result.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    done = command("distill", *TINY)
+    assert done.code == 0, done.err
+    assert "finished before" in done.out
+
+
 ROW = {"protocol": "p", "accuracy": 0.5, "std": None, "nll": 1.2, "ece": 0.1, "images": 10,
        "baseline_random": {"accuracy": 0.4, "std": 0.1, "n": 3}}  # fmt: skip
 
@@ -59,6 +68,8 @@ ROW = {"protocol": "p", "accuracy": 0.5, "std": None, "nll": 1.2, "ece": 0.1, "i
         ({"accuracy": "0.5"}, "accuracy of p is 0.5, not in [0, 1]"),
         ({"std": -1.0}, "std of p is -1.0, not at least 0"),
         ({"nll": float("nan")}, "nll of p is nan, not at least 0"),
+        ({"images": -4}, "images of p is -4, not at least 1"),
+        ({"n": 0}, "n of p is 0, not at least 1"),
         ({"ece": 1.5}, "ece of p is 1.5, not in [0, 1]"),
         ({"nll": None, "ece": None}, None),
         ({"baseline_random": {"accuracy": 40}},

@@ -19,6 +19,7 @@ from distill_cli.core.host_place import place
 from distill_cli.core.lock import remove_if_unused
 from distill_cli.errors import UserError
 from distill_cli.naming import digest, register_resolvers
+from distill_cli.report.results import section
 from distill_cli.tasks.sweep import TrialPruned, journal, recorded, sweep
 
 SWEEPS = ("-m", "--multirun", "hydra.mode=MULTIRUN")
@@ -107,7 +108,7 @@ def task(composed: DictConfig) -> float | None:
             raise
     if not hosts.first():
         return None
-    score = result["validation"]["accuracy"]
+    score = section(result, "validation").get("accuracy")
     if book is not None:
         book.write("done", score=score)
     return score

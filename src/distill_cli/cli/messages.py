@@ -34,10 +34,7 @@ def one_line(
             return f"{argument}: {said}; a bare comma is a sweep and needs -m"
         return f"{argument}: one value; several, one run each, are a sweep: distill -m {argument}"
     if "override_grammar" in text:
-        argument = text.split("\n")[0].partition(": ")[2] or text.splitlines()[0]
-        if word := re.search(r"parsing override '([^'=]*)'", text):
-            return f"{word.group(1)}: not understood; settings are key=value"
-        return f"{argument}: cannot be read; put the value in quotes inside quotes: \"key='value'\""
+        return unreadable(given, text.splitlines()[0])
     choice = re.search(r"Could not (?:find|load) '([\w/]+)/([^'/]*)'", text)
     if choice:
         from distill_cli.config import group_choices
@@ -69,6 +66,22 @@ def one_line(
     return (" ".join(lines) if len(lines) < 4 else lines[0]) or type(error).__name__
 
 
+def unreadable(given: Iterable[str], otherwise: str) -> str:
+    """The line for the first word that Hydra's grammar refuses; `otherwise` where none is found."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for word in given:
+        try:
+            OverridesParser.create().parse_overrides([] if word.startswith("-") else [word])
+        except HydraException:
+            if "=" not in word:
+                return f"{word}: not understood; settings are key=value"
+            if word.endswith(","):
+                return f"{word}: a value is missing behind the comma"
+            return f"{word}: cannot be read; put the value in quotes inside quotes: \"key='value'\""
+    return otherwise
+
+
 def keys_beside(config_name: str, key: str, given: Iterable[str]) -> list[str]:
     """Keys beside `key` under the choices among the overrides."""
     from distill_cli.cli.compose import known_keys
@@ -80,11 +93,16 @@ def keys_beside(config_name: str, key: str, given: Iterable[str]) -> list[str]:
 
 
 def choices_among(given: Iterable[str]) -> list[str]:
-    """The overrides that choose from a config group, such as method=kip."""
-    from distill_cli.config import config_dir
+    """The overrides that choose from a config group, such as method=kip; not those of a sweep."""
+    from distill_cli.config import group_choices
 
-    pairs = ((word, *word.partition("=")[::2]) for word in given)
-    return [word for word, key, value in pairs if value and key and (config_dir() / key).is_dir()]
+    found = []
+    for word in given:
+        key, _, value = word.partition("=")
+        names = value.strip("[]").split(",") if key in OF_SEVERAL else [value]
+        if key and set(names) <= set(group_choices(key)):
+            found.append(word)
+    return found
 
 
 def takes_list(config_name: str, key: str, given: Iterable[str]) -> bool:

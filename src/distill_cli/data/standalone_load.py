@@ -96,7 +96,10 @@ def preprocess(
     16, pixel_max=16. Raises ValueError, one line, for what cannot be such images.
     """
     p = read_transform() if transform is None else transform
-    if not isinstance(pixels, np.ndarray) and _pictures(pixels):
+    if pixel_max is not None and not (isinstance(pixel_max, (int, float, np.number))
+                                      and 0 < pixel_max < np.inf):  # fmt: skip
+        raise ValueError(f"pixel_max={pixel_max!r}: must be a number above 0")
+    if _pictures(pixels):
         pixels = read_pictures(pixels, p)
     pixels = _four_axes(pixels, p)
     raw = _check_values(pixels, float(p.get("pixel_max", 255.0)), pixel_max)
@@ -141,8 +144,12 @@ def read_pictures(sources: Any, transform: dict[str, Any] | None = None) -> np.n
     height, width, channels = (int(n) for n in p["image_shape"])
     background = tuple(int(n) for n in p.get("background", (255, 255, 255)))
     found = []
-    for source in sources if isinstance(sources, list | tuple) else [sources]:
-        image = with_channels(read_picture(source, background), channels)
+    several = isinstance(sources, list | tuple | np.ndarray)
+    for source in sources if several else [sources]:
+        try:
+            image = with_channels(read_picture(source, background), channels)
+        except Exception as error:  # Pillow raises every kind there is
+            raise ValueError(f"{source}: cannot be read as a picture ({error})") from None
         if bool(p.get("resized", False)):
             image = resize(image, height)
         if image.shape != (height, width, channels):
@@ -210,7 +217,7 @@ def resize(image: np.ndarray, size: int | None) -> np.ndarray:
 
 
 def _pictures(value: Any) -> bool:
-    one = value[0] if isinstance(value, list | tuple) and len(value) else value
+    one = value[0] if isinstance(value, list | tuple | np.ndarray) and len(value) else value
     return isinstance(one, str | Path) or hasattr(one, "convert")
 
 

@@ -60,7 +60,10 @@ def evaluations(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
 
 
-RANGES = {"accuracy": (0, 1), "ece": (0, 1), "std": (0, math.inf), "nll": (0, math.inf)}
+RANGES = {
+    "accuracy": (0, 1), "ece": (0, 1), "std": (0, math.inf), "nll": (0, math.inf),
+    "images": (1, math.inf), "n": (1, math.inf),
+}  # fmt: skip
 
 
 def damage(evaluation: Mapping[str, Any]) -> str | None:
@@ -72,7 +75,7 @@ def damage(evaluation: Mapping[str, Any]) -> str | None:
     for prefix, part in parts.items():
         for key, (low, high) in RANGES.items():
             value = number(part.get(key))
-            if (part.get(key) is not None and value is None) or not low <= (value or 0) <= high:
+            if part.get(key) is not None and (value is None or not low <= value <= high):
                 within = f"in [{low}, {high}]" if high < math.inf else f"at least {low}"
                 return f"{prefix}{key} of {protocol} is {part[key]}, not {within}"
     return None

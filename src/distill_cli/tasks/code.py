@@ -44,7 +44,8 @@ def usable(
     always: so is a finished result of the same code. What is made again is set aside first.
     """
     record = done if done is not None else newest_record(folder / "checkpoints") or {}
-    differs = changed(record["code"], code) if record.get("code") else []
+    known = record.get("code")
+    differs = changed(known, code) if isinstance(known, dict) and known else []
     again = config.rerun == "always" and done is not None
     if again or (differs and config.rerun in ("changed", "always")):
         set_aside(folder)
