@@ -6,17 +6,14 @@ import pytest
 
 from distill_cli.report import FILES
 from distill_cli.report.results import damage
+from tiny import TINY
 
-TINY = (
-    "steps=20", "architecture.width=8", "kernel.networks=2", "batch.size=64", "validation.every=10",
-    "validation.networks=2", "progress=plain", "evaluation=[krr_nngp,krr_ntk]",
-    "evaluation.limit=20",
-)  # fmt: skip
+WORDS = (*TINY, "evaluation=[krr_nngp,krr_ntk]", "evaluation.limit=20")
 
 
 @pytest.fixture
 def made(command, tmp_path):
-    assert command("distill", *TINY).code == 0
+    assert command("distill", *WORDS).code == 0
     (result,) = tmp_path.rglob("result.json")
     return result.parent
 
@@ -27,7 +24,7 @@ def test_a_value_out_of_range_is_measured_again(command, made):
     right = [row["accuracy"] for row in found["evaluations"]]
     found["evaluations"][1]["accuracy"] = 7
     file.write_text(json.dumps(found))
-    done = command("distill", *TINY)
+    done = command("distill", *WORDS)
     assert done.code == 0
     assert "accuracy of krr_ntk is 7, not in [0, 1]; it is measured again" in done.err
     assert "700" not in done.out
@@ -40,7 +37,7 @@ def test_files_that_are_gone_are_written_again(command, made):
     before = {name: (made / name).read_bytes() for name in names}
     for name in names:
         (made / name).unlink()
-    done = command("distill", *TINY)
+    done = command("distill", *WORDS)
     assert "finished before" in done.out
     assert {name: (made / name).read_bytes() for name in names} == before
 
@@ -49,7 +46,7 @@ def test_files_that_are_gone_are_written_again(command, made):
 def test_keys_of_another_kind(command, made, change):
     file = made / "result.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    done = command("distill", *TINY)
+    done = command("distill", *WORDS)
     assert done.code == 0, done.err
     assert "finished before" in done.out
 

@@ -4,17 +4,15 @@ import json
 
 import pytest
 
-TINY = (
-    "steps=20", "architecture.width=8", "kernel.networks=2", "batch.size=64", "validation.every=10",
-    "validation.networks=2", "progress=plain", "evaluation=[krr_nngp]", "evaluation.limit=20",
-    "evaluation.baseline=false",
-)  # fmt: skip
+from tiny import TINY
+
+WORDS = (*TINY, "evaluation=[krr_nngp]", "evaluation.limit=20", "evaluation.baseline=false")
 
 
 @pytest.fixture
 def made(command, tmp_path):
     """A finished run's folder."""
-    assert command("distill", *TINY).code == 0
+    assert command("distill", *WORDS).code == 0
     (result,) = tmp_path.rglob("result.json")
     return result.parent
 
@@ -43,7 +41,7 @@ def test_the_same_code_says_nothing(command, made):
     assert "methods.rfad" in result["code"]
     assert "evaluation.krr_nngp" not in result["code"]
     assert len(result["evaluations"][0]["code"]) == 8
-    done = command("distill", *TINY, "rerun=changed")
+    done = command("distill", *WORDS, "rerun=changed")
     assert "finished before" in done.out
     assert done.err == ""
     assert "rerun" not in result["command"]
@@ -51,7 +49,7 @@ def test_the_same_code_says_nothing(command, made):
 
 def test_other_code_is_named(command, made):
     edit(made / "result.json", other_method)
-    done = command("distill", *TINY)
+    done = command("distill", *WORDS)
     assert "finished before" in done.out
     assert "made by other code (methods.rfad changed); rerun=changed runs it again" in done.err
 
@@ -60,7 +58,7 @@ def test_changed_runs_again_and_keeps_what_was_there(command, made):
     before = (made / "coreset" / "coreset.npz").read_bytes()
     edit(made / "result.json", other_method)
     mark(made)
-    done = command("distill", *TINY, "rerun=changed")
+    done = command("distill", *WORDS, "rerun=changed")
     assert done.code == 0
     assert not marked(made)
     assert json.loads((made / "former" / "result.json").read_text())["mark"] == 1
@@ -70,8 +68,8 @@ def test_changed_runs_again_and_keeps_what_was_there(command, made):
 
 def test_always_runs_a_finished_one_again(command, made):
     mark(made)
-    assert "finished before" in command("distill", *TINY).out
-    assert command("distill", *TINY, "rerun=always").code == 0
+    assert "finished before" in command("distill", *WORDS).out
+    assert command("distill", *WORDS, "rerun=always").code == 0
     assert not marked(made)
 
 
@@ -81,13 +79,13 @@ def test_half_done_by_other_code(command, made):
     records = list(made.glob("checkpoints/*/record/metadata"))
     for record in records:
         edit(record, other_method)
-    done = command("distill", *TINY)
+    done = command("distill", *WORDS)
     assert done.code == 2
     (line,) = done.err.strip().splitlines()
     assert "begun with other code (methods.rfad changed)" in line
     assert "rerun=never" in line
     assert all(record.exists() for record in records)
-    done = command("distill", *TINY, "rerun=never")
+    done = command("distill", *WORDS, "rerun=never")
     assert done.code == 0
     assert "made by other code" in done.err
     assert (made / "coreset" / "coreset.npz").read_bytes() == before
@@ -97,7 +95,7 @@ def test_half_done_begins_anew_with_changed(command, made):
     (made / "result.json").unlink()
     for record in made.glob("checkpoints/*/record/metadata"):
         edit(record, other_method)
-    assert command("distill", *TINY, "rerun=changed").code == 0
+    assert command("distill", *WORDS, "rerun=changed").code == 0
     assert (made / "former" / "checkpoints").is_dir()
     assert (made / "result.json").exists()
 
@@ -105,7 +103,7 @@ def test_half_done_begins_anew_with_changed(command, made):
 def test_a_run_without_a_record_of_its_code_is_taken(command, made):
     """Runs from before fingerprints were kept."""
     edit(made / "result.json", lambda found: found.pop("code"))
-    done = command("distill", *TINY, "rerun=changed")
+    done = command("distill", *WORDS, "rerun=changed")
     assert "finished before" in done.out
     assert done.err == ""
 
@@ -115,7 +113,7 @@ def test_an_edited_protocol(command, made):
         found["evaluations"][0].update(code="00000000", mark=1)
 
     edit(made / "result.json", other)
-    assert "other code measured krr_nngp" in command("distill", *TINY).err
-    assert command("distill", *TINY, "rerun=changed").code == 0
+    assert "other code measured krr_nngp" in command("distill", *WORDS).err
+    assert command("distill", *WORDS, "rerun=changed").code == 0
     (row,) = json.loads((made / "result.json").read_text())["evaluations"]
     assert "mark" not in row

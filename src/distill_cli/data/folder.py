@@ -19,7 +19,7 @@ from distill_cli.data.cache import Arrays, cache_key, cached, file_states
 from distill_cli.data.config import DatasetConfig
 from distill_cli.data.raw import RawDataset, RawSplit
 from distill_cli.data.standalone_load import read_picture, resize, with_channels
-from distill_cli.errors import UserError
+from distill_cli.errors import UserError, first_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 NAMED = 10  # files that a message names
@@ -124,10 +124,11 @@ def _read_all(files: dict[str, Files], config: DatasetConfig) -> Arrays:
     if unreadable and not config.skip_unreadable:
         raise UserError(
             f"{len(unreadable)} of {sum(map(len, files.values()))} files cannot be read as images: "
-            f"{_first(unreadable)}; mend or remove them, or give dataset.skip_unreadable=true"
+            f"{first_of(unreadable, NAMED)}; mend or remove them, or give "
+            "dataset.skip_unreadable=true"
         )
     if unreadable:
-        log.warning("left out, unreadable: %s", _first(unreadable))
+        log.warning("left out, unreadable: %s", first_of(unreadable, NAMED))
     lost = {label for _, label in files["train"]} - {label for _, label, _ in images["train"]}
     if lost:
         names = sorted({path.parent.name for path, label in files["train"] if label in lost})
@@ -158,11 +159,6 @@ def _stacked(
 def _read_image(path: Path, config: DatasetConfig) -> np.ndarray:
     """uint8 (height, width, 1 or 3), resized."""
     return resize(read_picture(path, config.background), config.image_size)
-
-
-def _first(names: list[str]) -> str:
-    more = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _size(shape: tuple[int, ...]) -> str:

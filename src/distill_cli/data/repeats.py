@@ -1,8 +1,24 @@
 """Test images that are also training images."""
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from distill_cli.data.cache import Arrays, cache_key, cached
+
+if TYPE_CHECKING:
+    from distill_cli.core.types import Dataset
+
+
+def repeated_images(dataset: "Dataset", cache: bool = True) -> int:
+    """`repeated` of a dataset's splits, kept in the cache under its fingerprint."""
+
+    def build() -> Arrays:
+        return {"count": np.array(repeated(dataset.train.images, dataset.test.images))}
+
+    key = cache_key(fingerprint=dataset.fingerprint)
+    return int(cached(f"repeats-{dataset.name}", key, build, cache)["count"])
 
 
 def repeated(train: np.ndarray, test: np.ndarray) -> int:

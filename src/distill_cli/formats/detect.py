@@ -7,7 +7,7 @@ import re
 import zipfile
 from pathlib import Path
 
-from distill_cli.errors import UserError
+from distill_cli.errors import UserError, first_of
 from distill_cli.formats.dc import CONSTANTS
 from distill_cli.formats.image_folder import class_folders
 from distill_cli.formats.kip import parse_name
@@ -50,10 +50,10 @@ def detect_folder(path: Path) -> str:
         return "image_folder"
     files = sorted(item for item in path.iterdir() if item.is_file() and looks_like_one(item))
     if files:
-        others = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+        names = first_of([file.name for file in reversed(files)], 1)
         raise UserError(
-            f"coreset={path}: a folder of no known layout; it holds {files[-1].name}{others}: give "
-            f"the file, coreset={files[-1]}"
+            f"coreset={path}: a folder of no known layout; it holds {names}: give the file, "
+            f"coreset={files[-1]}"
         )
     return "distill"  # says what is missing
 

@@ -17,11 +17,11 @@ import numpy as np
 
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json, write_bytes, write_json
-from distill_cli.core.fingerprint import changed, code_of
+from distill_cli.core.fingerprint import code_of
 from distill_cli.report.heat import data_uri
 from distill_cli.report.sections import pairs
 from distill_cli.report.words import flatten
-from distill_cli.tasks.code import code_of_run, note_changed
+from distill_cli.tasks.code import code_of_run, differing, note_changed
 from distill_cli.tasks.distill import run as run_distill
 from distill_cli.tasks.job import Job, as_tree, environment
 from distill_cli.tasks.plan import device_name
@@ -97,8 +97,8 @@ def finished(application: Application, hashes: Mapping[str, str] | None = None) 
     intact = all((application.folder / name).is_file() for name in found.get("files", [PAGE]))
     if not intact:
         return None
-    if differs := changed(found.get("code") or {}, application.code) if found.get("code") else []:
-        note_changed(application.folder, differs, "another out= runs it again")
+    differs = differing(found, application.code)
+    note_changed(application.folder, differs, "another out= runs it again")
     return found
 
 

@@ -3,14 +3,14 @@
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from distill_cli.config import PROTOCOL_MODULE, Config
 from distill_cli.core.fingerprint import changed, code_of, digest_of
 from distill_cli.core.lock import UNUSED
-from distill_cli.errors import UserError
+from distill_cli.errors import UserError, first_of
 from distill_cli.train.checkpoint import newest_record
 
 Code = Mapping[str, str]
@@ -44,19 +44,17 @@ def usable(
     always: so is a finished result of the same code. What is made again is set aside first.
     """
     record = done if done is not None else newest_record(folder / "checkpoints") or {}
-    known = record.get("code")
-    differs = changed(known, code) if isinstance(known, dict) and known else []
+    differs = differing(record, code)
     again = config.rerun == "always" and done is not None
     if again or (differs and config.rerun in ("changed", "always")):
         set_aside(folder)
         return None
     if differs and done is None and config.rerun != "never":
         raise UserError(
-            f"{folder}: begun with other code ({named(differs)} changed); rerun=never goes on with "
-            "the code as it is now, rerun=changed begins anew"
+            f"{folder}: begun with other code ({first_of(differs, NAMED)} changed); rerun=never "
+            "goes on with the code as it is now, rerun=changed begins anew"
         )
-    if differs:
-        note_changed(folder, differs, "rerun=changed runs it again")
+    note_changed(folder, differs, "rerun=changed runs it again")
     if done is not None:
         done["evaluations"] = measured_alike(folder, done["evaluations"], config)
     return done
@@ -82,16 +80,18 @@ def measured_alike(folder: Path, rows: list[Any], config: Config) -> list[Any]:
     return rows
 
 
-def note_changed(folder: Path, modules: list[str], way_out: str) -> None:
-    """Say that a result shown was made by other code."""
-    text = f"note: {folder}: made by other code ({named(modules)} changed); {way_out}"
-    print(text, file=sys.stderr, flush=True)
+def differing(record: Mapping[str, Any], code: Code) -> list[str]:
+    """Modules whose code is not that of a record; none where it does not say."""
+    known = record.get("code")
+    return changed(known, code) if isinstance(known, dict) and known else []
 
 
-def named(modules: list[str]) -> str:
-    """The first few names."""
-    more = len(modules) - NAMED
-    return ", ".join(modules[:NAMED]) + (f" and {more} more" if more > 0 else "")
+def note_changed(folder: Path, modules: Sequence[str], way_out: str) -> None:
+    """Say that a result shown was made by other code, where modules are named."""
+    if modules:
+        said = first_of(modules, NAMED)
+        text = f"note: {folder}: made by other code ({said} changed); {way_out}"
+        print(text, file=sys.stderr, flush=True)
 
 
 def set_aside(folder: Path) -> None:

@@ -19,7 +19,7 @@ from distill_cli.errors import RunStopped
 from distill_cli.init.random import Config as RandomInit
 from distill_cli.methods.base import make_distiller, steps_of
 from distill_cli.report.terminal import summary
-from distill_cli.tasks.code import code_of_run, usable
+from distill_cli.tasks.code import usable
 from distill_cli.tasks.job import Job, Result, as_tree, say
 from distill_cli.tasks.measure import (
     Start,
@@ -28,7 +28,7 @@ from distill_cli.tasks.measure import (
     measure,
     pending,
 )
-from distill_cli.tasks.plan import plan, require_memory
+from distill_cli.tasks.plan import estimated_seconds, is_long, plan, require_memory, step_flops
 from distill_cli.tasks.problem import Problem, load_problem
 from distill_cli.tasks.run_files import export, finished_result, write_missing
 from distill_cli.tasks.runtime import (
@@ -62,14 +62,14 @@ def run(job: Job) -> Result:
     return the folder only.
     """
     with locked(job.folder) if hosts.first() else contextlib.nullcontext():
-        return run_alone(job)
+        return run_locked(job)
 
 
-def run_alone(job: Job) -> Result:
+def run_locked(job: Job) -> Result:
     """The same by the one command that works on the folder."""
-    code = code_of_run(job.config)
-    done = usable(job.folder, finished_result(job), job.config, code) if hosts.first() else None
-    left = "all"
+    done, left = None, "all"
+    if hosts.first():
+        done = usable(job.folder, finished_result(job), job.config, job.code)
     if done is not None:
         left = "evaluation" if pending(job.config.evaluation, done["evaluations"]) else "nothing"
     job, left = together(job, left)
@@ -114,9 +114,9 @@ def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.
     batch = config.batch.size * config.batch.number
     steps = steps_of(distiller, config.steps, len(labels), batch)
     config = dataclasses.replace(config, steps=steps)  # UserError where snapshots lie beyond
-    text = plan(problem, distiller, job.folder, steps)
-    say(job, text)
-    if "\n  long " in text:
+    seconds = estimated_seconds(step_flops(problem, distiller))
+    say(job, plan(problem, distiller, job.folder, steps, seconds))
+    if is_long(seconds, steps):
         count_down(job, stop)
     images = problem.train_images
     train = training_set(
@@ -128,7 +128,7 @@ def distil(job: Job, problem: Problem, start: Start, stop: StopRequest) -> loop.
     train = devices.on_all(train)
     identity = Identity(__version__, job.digest, problem.dataset.fingerprint)
     place = job.folder / "checkpoints"
-    checkpoints = Checkpoints(place, identity, config.checkpoint.keep, code_of_run(config))
+    checkpoints = Checkpoints(place, identity, config.checkpoint.keep, job.code)
     metrics = job.folder / "metrics.jsonl"
     valid_images, valid_labels = problem.valid
     progress = make_progress(config.progress, config.steps)
@@ -219,7 +219,6 @@ def in_order(protocols: dict[str, Any], rows: list[Result]) -> list[Result]:
 
 def make_reporter(job: Job, stop: StopRequest) -> Callable[[str, float], None]:
     """Progress of long evaluations with time left; ends the task when a signal came."""
-
     started: dict[str, float] = {}
     shown: dict[str, float] = {}
 

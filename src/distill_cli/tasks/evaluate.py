@@ -66,7 +66,7 @@ def run(target: Target, folder: Path, command: str) -> dict[str, Any]:
     configure_jax(wanted=target.config.devices)
     config, watch = target.config, Stopwatch()
     job = Job(config, "", folder, command)
-    with locked(folder), log_file(folder / "distill.log"), stop_requests(True) as stop:
+    with locked(folder), log_file(folder / "distill.log"), stop_requests(at_once=True) as stop:
         problem, file = ready(load_problem(config), target)
         counts = class_counts(np.asarray(file.coreset.labels))
         tested = np.unique(problem.dataset.test.labels)

@@ -5,11 +5,13 @@ import json
 import logging
 import platform
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from distill_cli.config import Config
+from distill_cli.tasks.code import code_of_run
 
 Result = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -23,6 +25,11 @@ class Job:
     digest: str
     folder: Path
     command: str
+
+    @cached_property
+    def code(self) -> dict[str, str]:
+        """Fingerprints of the modules that decide its coreset."""
+        return code_of_run(self.config)
 
     @property
     def result_file(self) -> Path:

@@ -125,16 +125,29 @@ def course(config: Config) -> list[str]:
     return [f"  course   {'; '.join(found)}"] if found else []
 
 
-def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> str:
-    """A short block: what runs, for at most how many steps, on what, how large, where the result
-    goes."""
+def step_flops(problem: Problem, distiller: Distiller) -> float:
+    """Operations of a step."""
+    batch = problem.config.batch
+    size = min(batch.size, len(problem.train_rows))
+    return distiller.flops(size * batch.number, coreset_size(problem))
+
+
+def is_long(seconds: float | None, steps: int) -> bool:
+    """Whether steps of so many seconds make a run that one should think twice about."""
+    return (seconds or 0.0) * steps > LONG
+
+
+def plan(
+    problem: Problem, distiller: Distiller, folder: Path, steps: int, seconds: float | None = None
+) -> str:
+    """A short block: what runs, for at most how many steps (of roughly so many seconds, where that
+    is known), on what, how large, where the result goes."""
     config, data = problem.config, problem.dataset
     height, width, channel = data.image_shape
     coreset = coreset_size(problem)
     networks = getattr(config.kernel, "networks", 1)
     size = min(config.batch.size, len(problem.train_rows))
-    flops = distiller.flops(size * config.batch.number, coreset)
-    seconds = estimated_seconds(flops)
+    flops = step_flops(problem, distiller)
     expected = words.megabytes(max(1.0, expected_memory(problem, networks) / 2**20))
     kernel = f"exact {config.kernel.name} of {config.architecture.name}"
     if config.kernel.name == "random_features":
@@ -157,7 +170,7 @@ def plan(problem: Problem, distiller: Distiller, folder: Path, steps: int) -> st
         f"  {kernel}; batch {config.batch.number} x {size}; loss {config.loss}",
         f"  steps    at most {steps}, {flops / 1e9:.3g} GFLOP each{pace(seconds, steps)}; patience "
         f"{config.validation.patience}; validation on {len(problem.valid_rows)} {judges}",
-        *([f"  long     {shorter(config)}"] if (seconds or 0) * steps > LONG else []),
+        *([f"  long     {shorter(config)}"] if is_long(seconds, steps) else []),
         *course(config),
         f"  measures {', '.join(config.evaluation.protocols) or 'nothing'}",
         f"  device   {at_work(distiller)}, about {expected} for arrays",

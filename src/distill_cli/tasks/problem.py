@@ -14,7 +14,7 @@ from distill_cli.config import Config
 from distill_cli.core.types import Dataset, Split, one_hot_centred
 from distill_cli.data.corrupt import corrupt
 from distill_cli.data.preprocess import Preprocess, fit_dataset
-from distill_cli.data.repeats import repeated
+from distill_cli.data.repeats import repeated_images
 from distill_cli.data.sources import load_dataset
 from distill_cli.data.validation import official_validation_indices, validation_indices
 from distill_cli.errors import UserError
@@ -91,7 +91,7 @@ class Problem:
     @cached_property
     def also_tested(self) -> int:
         """How many test images are training images too."""
-        return repeated(self.dataset.train.images, self.dataset.test.images)
+        return repeated_images(self.dataset, self.config.dataset.cache)
 
     @property
     def micro(self) -> int:

@@ -13,7 +13,6 @@ from distill_cli.core.coreset_io import save_coreset, sha256
 from distill_cli.core.files import read_json, write_json
 from distill_cli.methods.base import arithmetic
 from distill_cli.report.results import damage, evaluations, section
-from distill_cli.tasks.code import code_of_run
 from distill_cli.tasks.job import Job, Result, as_tree, environment
 from distill_cli.tasks.measure import Start, initial_coreset
 from distill_cli.tasks.plan import device_name
@@ -91,7 +90,7 @@ def export(
             "corrupt": config.dataset.corrupt, "prune": config.prune.keep,
         },
         "initial_rows": None if start.rows is None else [int(row) for row in start.rows],
-        "initial_record": start.record, "code": code_of_run(config),
+        "initial_record": start.record, "code": job.code,
         "seconds": {
             **seconds, "distill": round(outcome.seconds, 2), "evaluate": 0.0,
             "total": round(sum(seconds.values()) + outcome.seconds, 2),

@@ -12,11 +12,11 @@ import numpy as np
 
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json, write_json
-from distill_cli.core.fingerprint import changed, code_of
+from distill_cli.core.fingerprint import code_of
 from distill_cli.core.lock import locked
 from distill_cli.errors import RunStopped, UserError
 from distill_cli.naming import digest
-from distill_cli.tasks.code import note_changed
+from distill_cli.tasks.code import differing, note_changed
 from distill_cli.tasks.plan import device_name
 from distill_cli.tasks.runtime import configure_jax, peak_memory_mb
 from distill_cli.theory import artefact, compare, study
@@ -51,8 +51,7 @@ def run(config: CellConfig, out: Path, memory: Memory | None = None) -> Result:
     folder = out / "theory" / name
     code = code_of(CODE)
     if done := finished(folder, name):
-        if differs := changed(done["code"], code) if done.get("code") else []:
-            note_changed(folder, differs, "another out= runs it again")
+        note_changed(folder, differing(done, code), "another out= runs it again")
         return done | {"folder": str(folder), "repeated": True}
     with locked(folder):
         if done := finished(folder, name):  # by a process that has just ended

@@ -13,7 +13,6 @@ from distill_cli.core import hosts
 from distill_cli.core.fingerprint import digest_of
 from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
-from distill_cli.tasks.code import code_of_run
 from distill_cli.tasks.problem import Problem
 from distill_cli.train.signals import StopRequest, stop_requests
 
@@ -36,8 +35,7 @@ def together(job: "Job", left: str) -> "tuple[Job, str]":
     tree = json.loads(json.dumps(dataclasses.asdict(job.config), default=str))
     settings = dict(flat(tree, ""))
     hosts.compare("settings", {k: v for k, v in settings.items() if k not in OWN})
-    code = digest_of(code_of_run(job.config))
-    hosts.compare("settings", {"digest": job.digest, "code": code})
+    hosts.compare("settings", {"digest": job.digest, "code": digest_of(job.code)})
     told = hosts.told({"folder": str(job.folder), "left": left})
     config = job.config
     if not hosts.first():
