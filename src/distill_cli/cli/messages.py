@@ -12,8 +12,9 @@ from distill_cli.errors import UserError, choice_error, shown
 NOTHING = object()
 OF_SEVERAL = ("evaluation", "logger")  # groups of which a run takes a list
 # Config groups of plugins, and the extra that brings them.
-EXTRAS = {"joblib": "parallel", "submitit_slurm": "slurm", "submitit_local": "slurm"}
-EXTRAS |= {"optuna": "tuning"}
+EXTRAS = {
+    "joblib": "parallel", "submitit_slurm": "slurm", "submitit_local": "slurm", "optuna": "tuning",
+}  # fmt: skip
 
 
 def one_line(
@@ -118,8 +119,8 @@ def takes_list(config_name: str, key: str, given: Iterable[str]) -> bool:
 
 
 def unknown_option(words: Iterable[str]) -> UserError | None:
-    """The error for a word that begins with a dash and is none of Hydra's options, or follows one
-    of them that has no such value: argparse prints its whole usage for it."""
+    """The error for a word that begins with a dash and is none of Hydra's options, for which
+    argparse prints its whole usage; None where there is none."""
     from hydra._internal.utils import get_args_parser
 
     actions = [action for action in get_args_parser()._actions if action.option_strings]
