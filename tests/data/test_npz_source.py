@@ -56,6 +56,13 @@ def test_wide_integers_become_bytes_and_grey_gets_a_channel(tmp_path: Path):
     assert dataset.image_shape == (4, 5, 1)
 
 
+def test_narrow_images_with_channels_last_are_read(tmp_path: Path):
+    one_row = load(written(tmp_path, x_train=X[:, :1], y_train=Y))
+    assert one_row.image_shape == (1, 5, 3)
+    square = load(written(tmp_path, x_train=X[:, :3, :3], y_train=Y))
+    assert square.image_shape == (3, 3, 3)
+
+
 def test_class_names_and_image_size(tmp_path: Path):
     path = written(tmp_path, x_train=X, y_train=Y, class_names=np.array(["ä", "b", "c"]))
     dataset = load(path, image_size=2)
@@ -88,7 +95,12 @@ GAP = np.where(Y == 1, 3, Y)
         ({"x_train": X > 3, "y_train": Y}, "x_train is bool"),
         ({"x_train": X.reshape(12, -1), "y_train": Y}, r"shape \(12, 60\), expected \(n, h, w\)"),
         ({"x_train": X[:, :0], "y_train": Y}, r"shape \(12, 0, 5, 3\)"),
-        ({"x_train": np.zeros((12, 3, 32, 32), np.uint8), "y_train": Y}, "channels last"),
+        ({"x_train": np.zeros((12, 3, 32, 32), np.uint8), "y_train": Y}, "channels first"),
+        ({"x_train": np.zeros((12, 8, 8, 6), np.uint8), "y_train": Y}, "channels last"),
+        ({"x_train": X[..., 0].reshape(12, 1, 4, 5), "y_train": Y}, "looks like channels first"),
+        ({"x_train": np.stack([X[:, :, :4, 0]] * 3, 1), "y_train": Y}, "channels first.*transpose"),
+        ({"x_train": (X > 99).astype(np.uint8), "y_train": Y}, "only 0 and 1.*255 [*] x_train"),
+        ({"x_train": X, "y_train": Y, "x_test": X // 128, "y_test": Y}, "x_test .*only 0 and 1"),
         ({"x_train": X, "y_train": Y[:-1]}, "12 images, y_train 11 labels"),
         ({"x_train": X[:0], "y_train": Y[:0]}, "x_train is empty"),
         ({"x_train": X.astype(object), "y_train": Y}, "x_train is an object array"),

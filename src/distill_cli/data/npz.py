@@ -2,7 +2,8 @@
 
 Keys x_train, y_train[, x_test, y_test][, x_valid, y_valid][, class_names]; the names train_images,
 train_labels, test_images, ... are understood too. Images (n, h, w) or (n, h, w, c), integers 0..255
-or floats in [0, 1]; labels (n,) or (n, 1), integers 0, 1, 2, ... Nothing is ever unpickled.
+or floats in [0, 1]; labels (n,) or (n, 1), integers 0, 1, 2, ... Integers that are only 0 and 1, and
+shapes that look like (n, c, h, w), are refused. Nothing is ever unpickled.
 """
 
 from pathlib import Path
@@ -13,6 +14,7 @@ from distill_cli.data.config import DatasetConfig
 from distill_cli.data.images import resize_all
 from distill_cli.data.raw import RawDataset, RawSplit
 from distill_cli.errors import UserError
+from distill_cli.formats.npz import channels_first
 
 
 def read(config: DatasetConfig) -> RawDataset:
@@ -86,18 +88,30 @@ def _images(path: Path, key: str, array: np.ndarray) -> np.ndarray:
         raise UserError(
             f"{path}: {key} has shape {array.shape}, expected (n, h, w) or (n, h, w, c)"
         )
+    if channels_first(array.shape):
+        raise UserError(
+            f"{path}: {key} has shape {array.shape}, which looks like channels first; expected"
+            f" (n, h, w, c): store {key}.transpose(0, 2, 3, 1)"
+        )
     if array.shape[3] > 4:
         raise UserError(
             f"{path}: {key} has shape {array.shape}: {array.shape[3]} channels; expected"
             " (n, h, w, c) with 1 to 4 channels last"
         )
-    if array.dtype == np.uint8 or not array.size:
+    if not array.size:
         return array
     if array.dtype.kind not in "iuf":
-        raise UserError(f"{path}: {key} is {array.dtype}, expected integers 0..255 or floats")
+        raise UserError(
+            f"{path}: {key} is {array.dtype}, expected integers 0..255, or floats in [0, 1]"
+        )
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise UserError(f"{path}: {key} contains NaN or infinity")
     low, high = array.min(), array.max()
+    if array.dtype.kind in "iu" and low >= 0 and high == 1:
+        raise UserError(
+            f"{path}: {key} is {array.dtype} and holds only 0 and 1, almost black where 255 is"
+            f" white; store 255 * {key}, or floats"
+        )
     most = 1 if array.dtype.kind == "f" else 255
     if low < 0 or high > most:
         hint = "; divide by 255 or store uint8" if most == 1 and low >= 0 and high <= 255 else ""

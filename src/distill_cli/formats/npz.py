@@ -41,9 +41,12 @@ def read(path: Path, index: int = 0) -> CoresetFile:
 
 def channels_last(images: np.ndarray) -> np.ndarray:
     """(n, c, h, w) to (n, h, w, c) where the shape says so beyond doubt; otherwise unchanged."""
-    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] not in (1, 3):
-        return images.transpose(0, 2, 3, 1)
-    return images
+    return images.transpose(0, 2, 3, 1) if channels_first(images.shape) else images
+
+
+def channels_first(shape: tuple[int, ...]) -> bool:
+    """Whether only the second axis can be channels: one or three of them, and not so the last."""
+    return len(shape) == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3)
 
 
 def one_file(path: Path, format: str, usual: str) -> Path:
