@@ -144,7 +144,7 @@ def foreign(folder: Path, name: str, scale: float = 1.0, shift: float = 0.0) -> 
 
 def test_kip_files_bring_their_preprocessing(command, tmp_path, folder, quick):
     path = foreign(folder, "ConvNet_ssize10_nozca_nol_noaug_ckpt0.npz")
-    done = command("distill-evaluate", f"coreset={path}", *NNGP)
+    done = command("distill-evaluate", f"coreset={path}", "evaluation=[krr_ntk]", *NNGP[1:])
     assert done.code == 0 and "WARNING" not in done.err, done.err
     found = evaluation(tmp_path)
     assert found["config"]["preprocess"]["name"] == "kip" and found["coreset"]["format"] == "kip"
@@ -175,7 +175,9 @@ def test_dc_experiments_by_index(command, tmp_path, folder, quick):
     pairs = [[images * 0, np.arange(10)], [np.ascontiguousarray(images), np.arange(10)]]
     with Path("res.pt").open("wb") as file:
         write_torch(file, {"data": pairs, "accs_all_exps": {}})
-    done = command("distill-evaluate", "coreset=res.pt", "coreset.index=1", *NNGP)
+    done = command(
+        "distill-evaluate", "coreset=res.pt", "coreset.index=1", "evaluation=[dc]", *NNGP[1:]
+    )
     assert done.code == 0 and "WARNING" not in done.err, done.err
     found = evaluation(tmp_path)
     assert found["coreset"]["note"] == "experiment 1 of 2"

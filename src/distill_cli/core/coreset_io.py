@@ -32,7 +32,7 @@ class CoresetFile:
     ridge is relative to trace(K_ss)/n, None where the file does not say; ridge_weights (n,) scale
     it for each image, None: 1. path: the file, or the folder of an image_folder. pixels: images are
     raw pixels in [0, 1], still to be preprocessed; otherwise they are in preprocessed space.
-    note: what was chosen among several contents.
+    note: what was chosen among several contents. origin: whose it is, a key of formats.origins.
     """
 
     coreset: "Coreset"
@@ -43,6 +43,7 @@ class CoresetFile:
     pixels: bool = False
     note: str = ""
     ridge_weights: np.ndarray | None = None
+    origin: str = ""
 
     @property
     def folder(self) -> Path:
@@ -102,7 +103,7 @@ def checked(
     file: Path, format: str, images: np.ndarray, labels: np.ndarray, *,
     log_temperature: float = 0.0, ridge: float | None = None,
     class_names: Sequence[Any] | None = None, pixels: bool = False, note: str = "",
-    ridge_weights: Any = None,
+    ridge_weights: Any = None, origin: str = "",
 ) -> CoresetFile:  # fmt: skip
     """A CoresetFile of images (n, h, w, c) and soft labels (n, class), both floats and finite;
     ridge_weights (n,) above 0.
@@ -137,7 +138,7 @@ def checked(
         np.asarray(temperature, np.float64),
     )
     names = None if class_names is None else tuple(map(str, class_names))
-    return CoresetFile(coreset, names, ridge, file, format, pixels, note, ridge_weights)
+    return CoresetFile(coreset, names, ridge, file, format, pixels, note, ridge_weights, origin)
 
 
 def record(place: Path) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Keys x_train, y_train[, x_test, y_test][, x_valid, y_valid][, class_names]; the names train_images,
 train_labels, test_images, ... are understood too. Images (n, h, w) or (n, h, w, c), integers 0..255
-or floats in [0, 1]; labels (n,) or (n, 1), integers 0, 1, 2, ... Integers that are only 0 and 1, and
-shapes that look like (n, c, h, w), are refused. Nothing is ever unpickled.
+or floats in [0, 1]; labels (n,) or (n, 1), integers 0, 1, 2, ... Refused: integers that are only 0
+and 1, and shapes that look like (n, c, h, w). Nothing is ever unpickled.
 """
 
 from pathlib import Path

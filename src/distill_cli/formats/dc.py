@@ -5,6 +5,7 @@ a rule), and `accs_all_exps`, the accuracies measured. Images are standardised p
 constants below; labels are integers. (Program VICO-UoE/DatasetCondensation.)
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ def from_tree(path: Path, tree: Any, index: int) -> CoresetFile:
     if images.ndim != 4:
         raise UserError(f"coreset={path}: images must be (n, c, h, w), found {images.shape}")
     note = f"experiment {index} of {len(data)}"
+    method = re.match(r"res_(DC|DSA|DM)_", path.name)  # as the authors' program names its files
     return checked(
-        path, "dc", images.transpose(0, 2, 3, 1), centred_targets(path, labels), note=note
-    )
+        path, "dc", images.transpose(0, 2, 3, 1), centred_targets(path, labels), note=note,
+        origin=method[1] if method else "DC, DSA or DM",
+    )  # fmt: skip

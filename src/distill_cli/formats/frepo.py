@@ -27,7 +27,9 @@ def read(path: Path, index: int = 0) -> CoresetFile:
     if path.suffix == ".npz":
         arrays = read_arrays(path)
         require(path, "frepo", arrays, ("image", "label"))
-        return checked(path, "frepo", arrays["image"], arrays["label"], note="FRePo npz")
+        return checked(
+            path, "frepo", arrays["image"], arrays["label"], note="FRePo npz", origin="FRePo"
+        )
     return from_checkpoint(path, msgpack(path))
 
 
@@ -67,8 +69,9 @@ def from_checkpoint(path: Path, tree: dict[str, Any]) -> CoresetFile:
         raise UserError(f"coreset={path}: log_temp must be one finite number")
     note = "RCIG, averaged weights" if source is average else "RCIG" if rcig else "FRePo"
     return checked(
-        path, "frepo", images, labels, log_temperature=float(temperature.reshape(())), note=note
-    )
+        path, "frepo", images, labels, log_temperature=float(temperature.reshape(())), note=note,
+        origin="RCIG" if rcig else "FRePo",
+    )  # fmt: skip
 
 
 def part(tree: dict[str, Any], name: str) -> dict[str, Any]:

@@ -68,4 +68,4 @@ def read(path: Path, index: int = 0) -> CoresetFile:
         parts += ["augmented" if name.augmented else "not augmented"]
         parts += [f"checkpoint {name.checkpoint}"]
     note = f"KIP {name.architecture}, {', '.join(parts)}"
-    return checked(path, "kip", arrays["images"], arrays["labels"], note=note)
+    return checked(path, "kip", arrays["images"], arrays["labels"], note=note, origin="KIP")

@@ -35,7 +35,7 @@ def read(path: Path, index: int = 0) -> CoresetFile:
     if images.ndim != 4:
         raise UserError(f"coreset={file}: images must be (n, c, h, w), found {images.shape}")
     targets = centred_targets(beside, labels)
-    return checked(file, "mtt", images.transpose(0, 2, 3, 1), targets, note=file.stem)
+    return checked(file, "mtt", images.transpose(0, 2, 3, 1), targets, note=file.stem, origin="MTT")
 
 
 def images_file(path: Path) -> Path:

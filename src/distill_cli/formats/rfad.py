@@ -20,5 +20,5 @@ def read(path: Path, index: int = 0) -> CoresetFile:
     return checked(
         file, "rfad", images.transpose(0, 2, 3, 1) if images.ndim == 4 else images,
         arrays["labels"], log_temperature=scalar(file, arrays, "k", 0.0),
-        ridge=scalar(file, arrays, "jit", None),
+        ridge=scalar(file, arrays, "jit", None), origin="RFAD",
     )  # fmt: skip

@@ -21,6 +21,7 @@ from distill_cli.core.files import read_json, write_json
 from distill_cli.core.lock import locked
 from distill_cli.core.types import Coreset
 from distill_cli.errors import UserError
+from distill_cli.formats.origins import not_theirs
 from distill_cli.init.random import Config as RandomInit
 from distill_cli.naming import digest
 from distill_cli.report.results import measured_what
@@ -69,6 +70,8 @@ def run(target: Target, folder: Path, command: str) -> dict[str, Any]:
     with locked(folder), log_file(folder / "distill.log"), stop_requests(at_once=True) as stop:
         problem, file = ready(load_problem(config), target)
         counts = class_counts(np.asarray(file.coreset.labels))
+        if other := not_theirs(file.origin, config.evaluation.protocols):
+            log.warning("coreset=%s: %s", file.path, other)
         tested = np.unique(problem.dataset.test.labels)
         warn_of_missing(file, counts, tested, problem.dataset.class_names)
         baseline = None
@@ -88,7 +91,8 @@ def run(target: Target, folder: Path, command: str) -> dict[str, Any]:
             **sizes(counts, tested, config.ipc),
             "coreset": {
                 "path": str(file.path), "sha256": sha256(file.path), "format": file.format,
-                "note": file.note, "images": list(file.coreset.images.shape),
+                "note": file.note, "origin": file.origin or None,
+                "images": list(file.coreset.images.shape),
             },
             "config": as_tree(config), "evaluations": [],
         }  # fmt: skip
