@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -40,13 +41,15 @@ def exact_grams(
     engine: str = "auto",
     memory_mb: float = 512,
     report: Report = lambda what, done: None,
+    keep: Path | None = None,
 ) -> Grams:
-    """Of the exact kernel "nngp" or "ntk"."""
+    """Of the exact kernel "nngp" or "ntk"; keep: as gram() has it."""
 
     def matrix(images: np.ndarray, other: np.ndarray | None, what: str) -> np.ndarray:
         return gram(
             architecture, images, other, get=(kernel,), engine=engine, memory_mb=memory_mb,
             progress=lambda done, total: report(f"exact kernels, {what}", done / total),
+            keep=keep,
         )[kernel]  # fmt: skip
 
     return Grams(

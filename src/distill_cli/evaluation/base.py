@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ class Problem:
     valid: (images, labels) of the training split, for early stopping; test: (images, labels);
     ridge: relative ridge of kernel regression, times ridge_weights (coreset,) where the coreset has
     them; kernels: exact kernels that some protocol of this
-    evaluation needs, made in one pass; limit: test images used by the exact kernels.
+    evaluation needs, made in one pass; limit: test images used by the exact kernels; tiles: where
+    a long one's finished tiles are kept.
     """
 
     architecture: Architecture
@@ -39,6 +41,7 @@ class Problem:
     limit: int | None = None
     ridge_weights: np.ndarray | None = None
     report: Report = lambda what, fraction: None
+    tiles: Path | None = None
     _grams: dict[tuple[int, str], tuple[Coreset, dict[str, Any], float]] = field(
         default_factory=dict
     )
@@ -74,7 +77,7 @@ class Problem:
             found = gram(
                 self.architecture, *pair, get=self.kernels, engine=self.engine,
                 memory_mb=self.memory_mb,
-                progress=lambda done, total: self.report(what, done / total),
+                progress=lambda done, total: self.report(what, done / total), keep=self.tiles,
             )  # fmt: skip
             self._grams[key] = (coreset, found, time.monotonic() - start)
         _, found, seconds = self._grams[key]

@@ -195,7 +195,9 @@ def evaluate_all(
     file = load_coreset(job.folder)
     ridge = result["config"]["method"].get("ridge", 5e-3)
     reporter = make_reporter(job, stop)
-    target = evaluation_problem(problem, evaluation, names, ridge, reporter, file.ridge_weights)
+    target = evaluation_problem(
+        problem, evaluation, names, ridge, reporter, file.ridge_weights, job.folder
+    )
     baseline = None
     if evaluation.baseline and names and job.config.ipc:  # else there is nothing to draw from
         baseline = initial_coreset(problem.unpruned, RandomInit()).coreset

@@ -82,7 +82,7 @@ def run(target: Target, folder: Path, command: str) -> dict[str, Any]:
         protocols = list(config.evaluation.protocols)
         reporter = make_reporter(job, stop)
         measured = evaluation_problem(
-            problem, config.evaluation, protocols, ridge, reporter, file.ridge_weights
+            problem, config.evaluation, protocols, ridge, reporter, file.ridge_weights, folder
         )
         result: dict[str, Any] = {
             "schema": 1, "version": __version__, "command": command,

@@ -3,7 +3,9 @@
 import dataclasses
 import importlib
 import json
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ from distill_cli.tasks.code import code_of_protocol
 from distill_cli.tasks.problem import Problem
 
 Row = dict[str, Any]
+TILES = "tiles"  # subfolder of a measurement under way
 SHOWN = 5  # images of a class with the highest, and with the lowest, scores that a run keeps
 
 
@@ -43,8 +46,10 @@ def evaluation_problem(
     ridge: float,
     report: Report,
     ridge_weights: np.ndarray | None = None,
+    folder: Path | None = None,
 ) -> EvaluationProblem:
-    """The arrays and settings that protocols work on."""
+    """The arrays and settings that protocols work on; `folder` keeps what is finished of a long
+    measurement until `measure` is through."""
     return EvaluationProblem(
         architecture=problem.architecture,
         dataset=problem.config.dataset.name,
@@ -59,6 +64,7 @@ def evaluation_problem(
         memory_mb=evaluation.memory_mb,
         limit=evaluation.limit,
         report=report,
+        tiles=None if folder is None else folder / TILES,
     )
 
 
@@ -83,6 +89,8 @@ def measure(
                 "architectures": other.detail.get("architectures"),
             }  # fmt: skip
         yield row
+    if target.tiles is not None:
+        shutil.rmtree(target.tiles, ignore_errors=True)
 
 
 def row_of(metric: Metric, settings: dict[str, Any]) -> Row:

@@ -12,6 +12,7 @@ import queue
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ from distill_cli.kernels.exact.choice import (
     choose_engine,
     neural_tangents_mb,
 )
+from distill_cli.kernels.exact.kept import kept_tiles
 
 Progress = Callable[[int, int], None]
 
@@ -40,6 +42,7 @@ def gram(
     dtype: type = np.float32,
     memory_mb: float = 512,
     progress: Progress | None = None,
+    keep: Path | None = None,
 ) -> dict[str, np.ndarray]:
     """Exact infinite-width kernels of the architecture with its read-out of one output.
 
@@ -49,7 +52,9 @@ def gram(
     or float64. memory_mb bounds the working set of all threads together: tiles shrink to a single
     pair, and fewer threads run, before it is exceeded; the images and results come on top. On
     accelerators it holds for each, and its default stands for a third of the device's memory.
-    progress(done, total) counts pairs.
+    progress(done, total) counts pairs. keep: a folder in which finished tiles of a computation of
+    more than kept.EVERY seconds wait for the same call, which goes on from them with the same bits;
+    the caller removes it.
 
     Results do not depend on the tile up to rounding (3e-6 relative in float32): the compiler fuses
     multiply-adds differently in the vector part and the remainder of a loop.
@@ -65,7 +70,8 @@ def gram(
     engine = check(architecture, x1, x2, get, engine, dtype, memory_mb)
     x1, x2 = x1.astype(dtype), x2.astype(dtype)
     compute = _band_gram if engine == "band" else _general_gram
-    return compute(architecture, x1, x2, get, symmetric, memory_mb, progress or (lambda *_: None))
+    tell = progress or (lambda *_: None)
+    return compute(architecture, x1, x2, get, symmetric, memory_mb, tell, keep)
 
 
 def _pad(x: np.ndarray, n: int) -> np.ndarray:
@@ -82,9 +88,9 @@ def _blocks(n1: int, n2: int, rows: int, columns: int, symmetric: bool):
     ]
 
 
-def _collect(out, starts, tile, rows, columns, symmetric, slots, progress):
-    """Fill out[name][i:, j:] from tile(i, j, slot) -> {name: block}, a thread for every slot;
-    mirror if symmetric."""
+def _collect(out, starts, tile, rows, columns, symmetric, slots, progress, kept):
+    """Fill out[name][i:, j:] from tile(i, j, slot) -> {name: block}, a thread for every slot, and
+    from the tiles that are kept; mirror if symmetric."""
     n1, n2 = next(iter(out.values())).shape
     total, done = n1 * n2, 0
     weights = {(i, j): min(rows, n1 - i) * min(columns, n2 - j) for i, j in starts}
@@ -100,12 +106,28 @@ def _collect(out, starts, tile, rows, columns, symmetric, slots, progress):
         finally:
             free.put(slot)
 
-    with ThreadPoolExecutor(len(slots)) as pool:
-        for (i, j), blocks in pool.map(place, starts):
-            for name, block in blocks.items():
-                out[name][i : i + rows, j : j + columns] = block[: n1 - i, : n2 - j]
-            done += weights[i, j]
-            progress(min(total, round(done * scale)), total)
+    def fill(start, blocks):
+        nonlocal done
+        i, j = start
+        for name, block in blocks.items():
+            out[name][i : i + rows, j : j + columns] = block[: n1 - i, : n2 - j]
+        done += weights.pop(start)
+
+    for start, blocks in kept.read():
+        if start in weights:
+            fill(start, blocks)
+    left = [start for start in starts if start in weights]
+    try:
+        with ThreadPoolExecutor(len(slots)) as pool:
+            for start, blocks in pool.map(place, left):
+                fill(start, blocks)
+                kept.add(start, blocks)
+                progress(min(total, round(done * scale)), total)
+    except BaseException:
+        kept.write()
+        raise
+    if kept.begun:
+        kept.write()
     if symmetric:
         for k in out.values():
             lower = np.tril_indices(n1, -1)
@@ -126,14 +148,15 @@ def _slots(most: float) -> list[Any]:
     return [found[i % len(found)] for i in range(count)]
 
 
-def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
+def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress, keep):
     # the larger set on the fast axis
     if len(x1) > len(x2):
-        swapped = _band_gram(architecture, x2, x1, get, False, memory_mb, progress)
+        swapped = _band_gram(architecture, x2, x1, get, False, memory_mb, progress, keep)
         return {name: np.ascontiguousarray(k.T) for name, k in swapped.items()}
     shape, n1, n2 = x1.shape[1:], len(x1), len(x2)
     (rows, columns), each = tiles.gram_tile(architecture, shape, x1.dtype, memory_mb, n1, n2)
     slots = _slots(memory_mb / each)
+    kept = kept_tiles(keep, get, (rows, columns), x1.dtype, "band", architecture, x1, x2, symmetric)
     x1 = _pad(x1, -(-n1 // rows) * rows)
     x2 = _pad(x2, -(-n2 // columns) * columns)
     diagonal2 = [
@@ -175,7 +198,7 @@ def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
 
     out = {name: np.empty((n1, n2), x1.dtype) for name in get}
     starts = _blocks(n1, n2, rows, columns, symmetric)
-    _collect(out, starts, tile, rows, columns, symmetric, slots, progress)
+    _collect(out, starts, tile, rows, columns, symmetric, slots, progress, kept)
     if symmetric:
         exact = [np.concatenate([np.asarray(entry[k]) for entry in diagonal2]) for k in (0, 1)]
         for name, k in out.items():
@@ -183,10 +206,12 @@ def _band_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
     return out
 
 
-def _general_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
+def _general_gram(architecture, x1, x2, get, symmetric, memory_mb, progress, keep):
     side = int(np.clip(np.sqrt(tiles.bound(memory_mb) / neural_tangents_mb(x1.shape[1:])), 1, 25))
     n1, n2 = len(x1), len(x2)
     side1, side2 = (side, side) if symmetric else (min(side, n1), min(side, n2))
+    about = "neural_tangents", architecture, x1, x2, symmetric
+    kept = kept_tiles(keep, get, (side1, side2), np.dtype(np.float32), *about)
     x1, x2 = _pad(x1, -(-n1 // side1) * side1), _pad(x2, -(-n2 // side2) * side2)
 
     def tile(i, j, _):
@@ -197,7 +222,7 @@ def _general_gram(architecture, x1, x2, get, symmetric, memory_mb, progress):
 
     out = {name: np.empty((n1, n2), np.float32) for name in get}
     starts = _blocks(n1, n2, side1, side2, symmetric)
-    return _collect(out, starts, tile, side1, side2, symmetric, [None], progress)
+    return _collect(out, starts, tile, side1, side2, symmetric, [None], progress, kept)
 
 
 def estimate_seconds(
