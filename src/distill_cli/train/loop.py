@@ -27,6 +27,7 @@ from distill_cli.train.clock import Clock
 from distill_cli.train.growth import Part, part_at
 from distill_cli.train.progress import Progress
 from distill_cli.train.signals import StopRequest
+from distill_cli.train.step_check import check_step
 from distill_cli.train.tracking import Tracker
 
 
@@ -103,6 +104,9 @@ def run(
         progress.message(f"resuming at step {start}")
     # Where the training set is, or the second chunk would be compiled anew.
     state, sampling = devices.on_all((state, sampling))
+    if start < config.steps:
+        at = part_at(parts, start)
+        check_step(config, parts[at].distiller, programs[at], state, sampling, train, start)
     validate = distiller.validator(
         named_key(config.seed, "validation"),
         jnp.asarray(valid[0]),
