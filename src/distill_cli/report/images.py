@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distill_cli.data.standalone_load import HALF_LEVEL, to_pixels
+from distill_cli.report.fonts import font_for, legible
 from distill_cli.report.results import write_bytes
 
 GAP = 1  # pixels between images of one class
@@ -120,22 +121,22 @@ def draw_grid(
 
     pixels: (n, h, w, 1 or 3), uint8, or floats that are clipped to [0, 1]. labels: (n, classes).
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
     if pixels.dtype != np.uint8:
         pixels = np.rint(255 * np.clip(pixels, 0, 1)).astype(np.uint8)
     groups = by_class(labels, ipc)
     h, w = pixels.shape[1:3]
     plan = Layout.choose(len(groups), max(1, *(len(g) for g in groups)), h, w)
-    names = [str(name).replace("_", " ") for name in class_names]
+    names = legible([str(name).replace("_", " ") for name in class_names])
     block_w = plan.columns * (w * plan.scale + GAP) - GAP
     block_h = plan.rows * (h * plan.scale + GAP) - GAP
-    large, small = ImageFont.load_default(size=21), ImageFont.load_default(size=14)
+    large, small = font_for(title, 21), font_for(note, 14)
     for points in (15, 14, 13, 12, 11):  # the largest size that fits every name under its image
-        font = ImageFont.load_default(size=points)
-        if plan.beside or all(font.getlength(name) <= block_w + SPACE - 4 for name in names):
+        widest = max(font_for(name, points).getlength(name) for name in names)
+        if plan.beside or widest <= block_w + SPACE - 4:
             break
-    label_w = math.ceil(max(font.getlength(name) for name in names)) + 12 if plan.beside else 0
+    label_w = math.ceil(widest) + 12 if plan.beside else 0
     label_h = 0 if plan.beside else 24
     step_x = label_w + block_w + (2 * SPACE if plan.beside else SPACE)
     step_y = block_h + label_h + (SPACE if plan.rows > 1 or not plan.beside else 6)
@@ -162,6 +163,7 @@ def draw_grid(
             spot, anchor = (x + label_w - 12, y + block_h // 2), "rm"
         else:
             spot, anchor = (x + block_w // 2, y + block_h + 5), "ma"
+        font = font_for(names[c], points)
         name = _fit(names[c], font, label_w or block_w + SPACE - 4)
         draw.text(spot, name, fill=_INK, font=font, anchor=anchor)
     draw.text((MARGIN, size[1] - MARGIN - 9), note, fill=_FAINT, font=small)

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from distill_cli.report.fonts import font_for
 from distill_cli.report.images import png_bytes
 
 MARGIN, GAP, LINE, HEAD = 20, 10, 16, 34
@@ -33,12 +34,12 @@ def to_levels(images: np.ndarray) -> np.ndarray:
 
 def sheet(title: str, lines: Sequence[Sequence[Picture]], side: int = 76, note: str = "") -> bytes:
     """The PNG of all lines, pictures of about `side` pixels, in columns."""
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
 
-    font, large = ImageFont.load_default(size=12), ImageFont.load_default(size=19)
+    large = font_for(title, 19)
 
     def width_of(picture: Picture) -> int:
-        texts = [font.getlength(text) for text in picture.caption]
+        texts = [font_for(text, 12).getlength(text) for text in picture.caption]
         return int(max(side * picture.size, *texts, 0) if texts else side * picture.size) + GAP
 
     columns = range(max(len(line) for line in lines))
@@ -46,7 +47,7 @@ def sheet(title: str, lines: Sequence[Sequence[Picture]], side: int = 76, note: 
     captions = max((len(p.caption) for line in lines for p in line), default=0)
     step = side + captions * LINE + GAP
     widest = max(sum(widths[k] + p.space for k, p in enumerate(line)) for line in lines)
-    widest = max(widest, int(large.getlength(title)), int(font.getlength(note)))
+    widest = max(widest, int(large.getlength(title)), int(font_for(note, 12).getlength(note)))
     size = (widest + 2 * MARGIN, HEAD + len(lines) * step + 2 * MARGIN + (LINE if note else 0))
     image = Image.new("RGB", size, (255, 255, 255))
     draw = ImageDraw.Draw(image)
@@ -62,10 +63,11 @@ def sheet(title: str, lines: Sequence[Sequence[Picture]], side: int = 76, note: 
             image.paste(drawn, (x, top))
             for place, text in enumerate(picture.caption):
                 fill = tones[picture.tone] if place == 0 else _FAINT
-                draw.text((x, y + side + 2 + place * LINE), text, fill=fill, font=font)
+                spot = x, y + side + 2 + place * LINE
+                draw.text(spot, text, fill=fill, font=font_for(text, 12))
             x += widths[k]
     if note:
-        draw.text((MARGIN, size[1] - MARGIN - 4), note, fill=_FAINT, font=font)
+        draw.text((MARGIN, size[1] - MARGIN - 4), note, fill=_FAINT, font=font_for(note, 12))
     return png_bytes(image)
 
 
