@@ -31,8 +31,9 @@ def digest(tree: dict[str, Any]) -> str:
     """Eight hex digits over everything that decides the distilled coreset.
 
     Paths of prepared data, devices, evaluation and display do not count; the user's own data path
-    does. What is switched off (plain uniform sampling, constant rates, no average, no pruning, no
-    corruption) does not count either, so that a run keeps its folder when such an option is added.
+    does, and the content of a coreset that a run begins from. What is switched off (plain uniform
+    sampling, constant rates, no average, no pruning, no corruption) does not count either, so that
+    a run keeps its folder when such an option is added.
     """
     kept = {key: value for key, value in tree.items() if key not in NOT_IN_DIGEST}
     if isinstance(method := kept.get("method"), dict) and method.get("name") in NO_STEPS:
@@ -67,8 +68,27 @@ def digest(tree: dict[str, Any]) -> str:
         if dataset.get("path"):
             dataset["path"] = str(Path(dataset["path"]).expanduser().resolve())
         kept["dataset"] = dataset
+    if isinstance(init := kept.get("init"), dict) and init.get("name") == "coreset":
+        kept["init"] = init | {"path": content(str(init.get("path")))}
     text = json.dumps(kept, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def content(path: str) -> str:
+    """A digest of a coreset that a path stands for (that of a run folder, a file, or all files of a
+    folder); the path itself where nothing is there."""
+    place = Path(path).expanduser()
+    inside = (place / "coreset" / "coreset.npz", place / "coreset.npz")
+    place = next((file for file in inside if file.is_file()), place)
+    found = hashlib.sha256()
+    try:
+        files = sorted(file for file in place.rglob("*") if file.is_file())
+        for file in files if place.is_dir() else [place]:
+            found.update(f"{file.relative_to(place).as_posix()} {file.stat().st_size}\0".encode())
+            found.update(file.read_bytes())
+    except OSError:
+        return path
+    return found.hexdigest()
 
 
 def by_ipc(ipc: int, table: Any) -> Any:

@@ -25,7 +25,7 @@ def config(name: str, **options):
     return importlib.import_module(f"distill_cli.init.{name}").Config(**options)
 
 
-CHOOSING = [name for name in group_choices("init") if name != "full"]
+CHOOSING = [name for name in group_choices("init") if name not in ("full", "coreset")]
 
 
 def test_the_whole_split_comes_sorted_by_class_and_only_for_method_full():

@@ -18,7 +18,7 @@ from distill_cli.methods.base import Setting, make_distiller
 from distill_cli.train.samplers.base import make_sampler
 from sampler_problem import IMAGES, LABELS, SHAPE, training
 
-INITS = sorted({*group_choices("init")} - {"full"})
+INITS = sorted({*group_choices("init")} - {"full", "coreset"})
 METHODS = sorted({*group_choices("method")} - {"full", "random"})  # those that have steps
 SIZES = {
     "rfad": ["kernel.networks=2"],

@@ -18,7 +18,7 @@ from distill_cli.formats.detect import declared_preprocess
 from distill_cli.naming import register_resolvers
 
 # Settings of a run that mean nothing for evaluating its coreset, or that name the run's output.
-NOT_INHERITED = ("evaluation", "out", "hydra", "progress", "checkpoint", "devices")
+NOT_INHERITED = ("evaluation", "out", "init", "hydra", "progress", "checkpoint", "devices")
 
 
 def main() -> None:

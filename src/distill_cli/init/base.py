@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from distill_cli.arch.layers import Architecture
+from distill_cli.core.coreset_io import CoresetFile
 from distill_cli.errors import UserError
 
 LONGEST_LIST = 1000  # numbers of one entry that a record keeps one by one
@@ -23,6 +24,7 @@ class Request:
     run's; architecture: for initialisers that need features; micro: images per forward pass.
     method_features: images -> (n, p), what the method itself compares images by at step 0, where it
     has that; takes_labels: whether the caller reads Initial.labels, so that classes may be unequal.
+    stored: a Config of init=coreset -> that coreset file in the run's preprocessed space.
     """
 
     images: np.ndarray
@@ -34,6 +36,7 @@ class Request:
     micro: int
     method_features: Callable[[np.ndarray], Any] | None = None
     takes_labels: bool = False
+    stored: Callable[[Any], CoresetFile] | None = None
 
     def rows(self, label: int) -> np.ndarray:
         """Rows of the training split that carry this label."""
@@ -49,13 +52,17 @@ class Initial(NamedTuple):
     split, or None where they are no training images; labels: (classes * ipc,) ascending, or None
     for ipc images of every class; record: numbers and arrays worth keeping (scores, ridge);
     ridge_weights: (classes * ipc,) mean(u) / u_i, which scale the ridge of kernel regression where
-    images were drawn with weights u and init.weights=ridge."""
+    images were drawn with weights u and init.weights=ridge; targets: (classes * ipc, all classes),
+    log_temperature: labels and temperature that a start brings with it, for runs that learn
+    them."""
 
     images: np.ndarray
     rows: np.ndarray | None
     labels: np.ndarray | None = None
     record: dict[str, Any] | None = None
     ridge_weights: np.ndarray | None = None
+    targets: np.ndarray | None = None
+    log_temperature: float = 0.0
 
 
 def initialise(config: Any, request: Request) -> Initial:

@@ -5,6 +5,7 @@ import importlib
 import json
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from distill_cli.init.base import Request, initialise, json_record
 from distill_cli.init.features import step_zero_features
 from distill_cli.tasks.code import code_of_protocol
 from distill_cli.tasks.problem import Problem
+from distill_cli.tasks.stored_start import stored_start
 
 Row = dict[str, Any]
 TILES = "tiles"  # subfolder of a measurement under way
@@ -141,15 +143,17 @@ def initial_coreset(problem: Problem, init: Any) -> Start:
     request = Request(
         images=images, labels=labels, ipc=config.ipc, classes=len(present),  # type: ignore[arg-type]
         seed=config.seed, architecture=problem.architecture, micro=problem.micro,
-        method_features=features, takes_labels=True,
+        method_features=features, takes_labels=True, stored=partial(stored_start, problem),
     )  # fmt: skip
     found = initialise(init, request)
     own = found.labels
     if own is None:
         own = np.repeat(np.arange(len(present)), config.ipc)
     targets = np.asarray(one_hot_centred(present[own], classes))
+    if found.targets is not None and config.labels == "learned":
+        targets = np.asarray(found.targets, np.float32)
     rows = None if found.rows is None else problem.train_rows[found.rows]
-    coreset = Coreset(found.images, targets, np.zeros((), np.float64))
+    coreset = Coreset(found.images, targets, np.asarray(found.log_temperature, np.float64))
     scores = (found.record or {}).get("scores")
     outer = None if scores is None else extremes(problem, np.asarray(scores), rows)
     return Start(coreset, rows, json_record(found.record), found.ridge_weights, outer)
