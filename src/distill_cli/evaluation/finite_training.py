@@ -102,11 +102,8 @@ def train_finite(
     shift = untrained if config.centred else np.zeros_like(untrained)
     state = _State(_copy(initial), jax.tree.map(jnp.zeros_like, initial))
 
-    best_step, best_accuracy, best = (
-        0,
-        share_correct((untrained - shift).argmax(-1), valid_labels),
-        initial,
-    )
+    best_step, best = 0, initial
+    best_accuracy = share_correct((untrained - shift).argmax(-1), valid_labels)
     history: list[Record] = []
     warning = None
     step, start = 0, time.monotonic()
