@@ -21,7 +21,7 @@ from distill_cli.report.results import baseline, evaluations
 MANY = 20  # classes; of more, bars and names of a part only
 ENDS = 10  # bars at each end then
 CONFUSIONS = 10  # pairs in the list of the most frequent confusions
-SIDE = 420.0  # of the heat map, in the units of its picture
+SIDE = 420.0  # at most, of the heat map, in the units of its picture
 NUMBERS = 12  # classes up to which a cell says its share
 FAINTEST = 0.006  # a share below this has no number in its cell
 DEEPEST = 0.62  # opacity of the fullest cell with a number in it, so that the number can be read
@@ -130,18 +130,19 @@ def heat_map(seen: ClassResults, name: str) -> str:
     layers = ((diagonal, 1.0, "right"), (~diagonal, largest or 1.0, "wrong"))
     left = 12 + 6.6 * max(len(_short(one)) for one in names)
     below = left if any(len(one) > 2 for one in names) else 24.0
-    cell = SIDE / size
+    side = min(SIDE, max(300.0, 70.0 * size))
+    cell = side / size
     drawn = ""
     for chosen, top, style in layers:
         grey = np.rint(255 * deepest * np.where(chosen, shares, 0) / top).astype(np.uint8)
         picture = data_uri(png_bytes(np.kron(grey, enlarge).astype(np.uint8)))
-        where = f'x="{left:.1f}" y="0" width="{SIDE:.0f}" height="{SIDE:.0f}"'
+        where = f'x="{left:.1f}" y="0" width="{side:.0f}" height="{side:.0f}"'
         drawn += (
             f'<mask id="{name}-{style}"><image href="{picture}" {where} '
             'preserveAspectRatio="none" style="image-rendering:pixelated"/></mask>'
             f'<rect class="{style}" {where} mask="url(#{name}-{style})"/>'
         )
-    drawn += f'<rect class="frame" x="{left:.1f}" y="0" width="{SIDE:.0f}" height="{SIDE:.0f}"/>'
+    drawn += f'<rect class="frame" x="{left:.1f}" y="0" width="{side:.0f}" height="{side:.0f}"/>'
     if numbered:
         drawn += "".join(
             f'<text class="cell" x="{left + cell * (b + 0.5):.1f}" y="{cell * (a + 0.5) + 4:.1f}">'
@@ -154,10 +155,10 @@ def heat_map(seen: ClassResults, name: str) -> str:
         place, text = cell * (at + 0.5), escape(_short(names[at]))
         drawn += (
             f'<text x="{left - 6:.1f}" y="{place + 4:.1f}" text-anchor="end">{text}</text>'
-            + _under(left + place, text, below > 24.0)
+            + _under(left + place, side, text, below > 24.0)
         )
-    high = SIDE + below
-    drawn += _scales(left, high, largest, deepest)
+    high, wide = side + below, left + side + 8
+    drawn += _scales(left, high, side, largest, deepest)
     rest = "" if seen.whole else " Only the largest confusions are recorded."
     said = (
         f"Confusion matrix of {size} classes. {rest}".strip() + f" {_most_frequent(seen)}"
@@ -165,30 +166,31 @@ def heat_map(seen: ClassResults, name: str) -> str:
     return (
         '<figure class="chart"><figcaption><b>Confusions</b><span class="keys">row: true class, '
         'column: predicted; % of the row</span></figcaption><div class="heat" tabindex="0">'
-        f'<svg class="heat square" viewBox="0 0 {left + SIDE + 8:.0f} {high + 44:.0f}" role="img" '
+        f'<svg class="heat square" viewBox="0 -8 {wide:.0f} {high + 52:.0f}" role="img" '
+        f'style="max-width:{1.12 * wide:.0f}px" '
         f'aria-label="{escape(said, quote=True)}">{drawn}</svg></div>'
         + (f'<p class="note">{rest.strip()}</p>' if rest else "")
         + "</figure>"
     )
 
 
-def _under(x: float, text: str, turned: bool) -> str:
+def _under(x: float, side: float, text: str, turned: bool) -> str:
     """A name below its column."""
     if not turned:
-        return f'<text x="{x:.1f}" y="{SIDE + 17:.1f}" text-anchor="middle">{text}</text>'
-    y = SIDE + 7
+        return f'<text x="{x:.1f}" y="{side + 17:.1f}" text-anchor="middle">{text}</text>'
+    y = side + 7
     return (
         f'<text x="{x + 4:.1f}" y="{y:.1f}" text-anchor="end" '
         f'transform="rotate(-90 {x + 4:.1f} {y:.1f})">{text}</text>'
     )
 
 
-def _scales(left: float, y: float, largest: float, deepest: float) -> str:
+def _scales(left: float, y: float, side: float, largest: float, deepest: float) -> str:
     """The two colour scales, side by side."""
     drawn = ""
     tops = (("right", "right", 1.0), ("wrong", "taken for another", largest))
     for at, (style, text, top) in enumerate(tops):
-        x = left + at * SIDE / 2
+        x = left + at * side / 2
         stops = "".join(
             f'<rect class="{style}" x="{x + 15 * k:.1f}" y="{y + 10:.1f}" width="15" height="10" '
             f'fill-opacity="{deepest * (k + 1) / 10:.3f}"/>'
