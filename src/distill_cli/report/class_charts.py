@@ -192,7 +192,7 @@ def _scales(left: float, y: float, side: float, largest: float, deepest: float) 
     for at, (style, text, top) in enumerate(tops):
         x = left + at * side / 2
         stops = "".join(
-            f'<rect class="{style}" x="{x + 15 * k:.1f}" y="{y + 10:.1f}" width="15" height="10" '
+            f'<rect class="{style}" x="{x + 14 * k:.1f}" y="{y + 10:.1f}" width="14" height="10" '
             f'fill-opacity="{deepest * (k + 1) / 10:.3f}"/>'
             for k in range(10)
         )
