@@ -23,7 +23,7 @@ ENDS = 10  # bars at each end then
 CONFUSIONS = 10  # pairs in the list of the most frequent confusions
 SIDE = 420.0  # at most, of the heat map, in the units of its picture
 NUMBERS = 12  # classes up to which a cell says its share
-FAINTEST = 0.006  # a share below this has no number in its cell
+FAINTEST = 0.006  # a share of confusions below this has no number in its cell
 DEEPEST = 0.62  # opacity of the fullest cell with a number in it, so that the number can be read
 
 
@@ -149,7 +149,7 @@ def heat_map(seen: ClassResults, name: str) -> str:
             f"{100 * shares[a, b]:.0f}</text>"
             for a in range(size)
             for b in range(size)
-            if shares[a, b] >= FAINTEST
+            if shares[a, b] >= FAINTEST or (a == b and seen.images[kept[a]])
         )
     for at in range(0, size, 1 if size <= MANY else 10):
         place, text = cell * (at + 0.5), escape(_short(names[at]))
