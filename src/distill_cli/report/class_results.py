@@ -41,6 +41,10 @@ class ClassResults(NamedTuple):
         low, high = int(counts.min()), int(counts.max())
         return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
+    def plain(self, at: int) -> str:
+        """The name of a class as text."""
+        return self.names[at].replace("_", " ")
+
     def taken_for(self) -> list[tuple[int, int, float]]:
         """(true class, predicted class, share) off the diagonal, the largest share first."""
         rows, columns = np.nonzero(self.shares)
