@@ -44,6 +44,7 @@ def figures(count: str) -> dict:
     for name, config in CONFIGS.items():
         row = dataclasses.asdict(evaluate(name, config, SET, PROBLEM))
         del row["seconds"]
+        row["confusion"] = row["confusion"].tolist()
         for entry in row["detail"].get("architectures", {}).values():
             del entry["seconds"]
         found[name] = row

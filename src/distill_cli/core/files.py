@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -9,6 +10,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from distill_cli.errors import StorageError, UserError
+
+WHOLE_NUMBERS = re.compile(r"\[\n\s*-?\d+(?:,\n\s*-?\d+)*\n\s*\]")  # as json indents a list
 
 
 def check_folder(out: Path) -> Path:
@@ -50,8 +53,10 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON; NaN is not allowed in it."""
+    """Write JSON, a list of whole numbers on one line; NaN is not allowed in it."""
     text = json.dumps(value, indent=1, allow_nan=False, default=str) + "\n"
+    # The text of a string has no line break in JSON, so that none is touched.
+    text = WHOLE_NUMBERS.sub(lambda found: f"[{' '.join(found[0][1:-1].split())}]", text)
     write_bytes(path, text.encode())
 
 

@@ -81,7 +81,11 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Metric:
-    """One evaluation: accuracy in [0, 1] with its spread over n repetitions."""
+    """One evaluation: accuracy in [0, 1] with its spread over n repetitions.
+
+    confusion: (class, class) whole numbers, test images by their true class (row) and the predicted
+    one (column), summed over the n networks.
+    """
 
     protocol: str
     accuracy: float
@@ -92,6 +96,7 @@ class Metric:
     nll: float | None = None
     ece: float | None = None
     detail: dict[str, object] = field(default_factory=dict)
+    confusion: Int[np.ndarray, "class class"] | None = field(default=None, compare=False)
 
 
 def one_hot_centred(labels: Int[Array, " n"], classes: int) -> Float[jax.Array, "n class"]:

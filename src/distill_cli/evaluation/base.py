@@ -23,9 +23,9 @@ class Problem:
 
     valid: (images, labels) of the training split, for early stopping; test: (images, labels);
     ridge: relative ridge of kernel regression, times ridge_weights (coreset,) where the coreset has
-    them; kernels: exact kernels that some protocol of this
-    evaluation needs, made in one pass; limit: test images used by the exact kernels; tiles: where
-    a long one's finished tiles are kept.
+    them; kernels: exact kernels that some protocol of this evaluation needs, made in one pass;
+    limit: test images used by the exact kernels; class_names: in the order of the labels, empty
+    where they are not known; tiles: where a long one's finished tiles are kept.
     """
 
     architecture: Architecture
@@ -40,6 +40,7 @@ class Problem:
     memory_mb: float = 512.0
     limit: int | None = None
     ridge_weights: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
     report: Report = lambda what, fraction: None
     tiles: Path | None = None
     _grams: dict[tuple[int, str], tuple[Coreset, dict[str, Any], float]] = field(

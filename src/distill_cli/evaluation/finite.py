@@ -16,13 +16,9 @@ from distill_cli.core.sharing import Tell, share_out
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError
 from distill_cli.evaluation.base import Problem
+from distill_cli.evaluation.by_class import confusion_counts, share_correct
 from distill_cli.evaluation.finite_table import FiniteConfig, with_tuned
-from distill_cli.evaluation.finite_training import (
-    Progress,
-    network_key,
-    share_correct,
-    train_finite,
-)
+from distill_cli.evaluation.finite_training import Progress, network_key, train_finite
 
 Config = FiniteConfig
 
@@ -61,7 +57,7 @@ def evaluate_finite(
     valid_images, valid_labels = _limited(*valid, config.valid_limit)
     coreset = Coreset(*map(np.asarray, coreset))  # each device takes its own copy from the host
 
-    def one(index: int, tell: Tell) -> dict[str, Any]:
+    def one(index: int, tell: Tell) -> tuple[np.ndarray, dict[str, Any]]:
         def report(message: str, fraction: float) -> None:
             tell(fraction, f"network {index + 1}/{config.networks}: {message}")
 
@@ -71,9 +67,10 @@ def evaluate_finite(
         outputs = predict(run.network, run.params, test[0])
         if config.centred:
             outputs = outputs - predict(run.network, run.initial, test[0])
-        accuracy = share_correct(outputs, test[1])
+        guesses = outputs.argmax(-1)
+        accuracy = share_correct(guesses, test[1])
         report(f"test accuracy {100 * accuracy:.2f} %", 1.0)
-        return {
+        return guesses, {
             "accuracy": accuracy,
             "valid_accuracy": run.best_accuracy,
             "best_step": run.best_step,
@@ -81,7 +78,9 @@ def evaluate_finite(
             "warning": run.warning,
         }
 
-    runs = share_out(one, config.networks, progress or (lambda message, fraction: None))
+    found = share_out(one, config.networks, progress or (lambda message, fraction: None))
+    runs = [run for _, run in found]
+    classes = int(coreset.labels.shape[1])
     accuracies = [run["accuracy"] for run in runs]
     keys = ("width", "learning_rate", "label_scale", "weight_decay", "centred", "loss", "seed")
     return Metric(
@@ -91,6 +90,7 @@ def evaluate_finite(
         n=config.networks,
         images=len(test[1]),
         seconds=time.perf_counter() - start,
+        confusion=confusion_counts([guesses for guesses, _ in found], test[1], classes),
         detail={
             **{key: getattr(config, key) for key in keys},
             "published_cell": cell,

@@ -34,6 +34,7 @@ from distill_cli.arch.network import (
 )
 from distill_cli.core.keys import named_key, step_key
 from distill_cli.core.types import Coreset
+from distill_cli.evaluation.by_class import share_correct
 from distill_cli.evaluation.finite_table import FiniteConfig
 
 Progress = Callable[[str, float], None]  # (what is going on, fraction done in [0, 1])
@@ -101,7 +102,8 @@ def train_finite(
     shift = untrained if config.centred else np.zeros_like(untrained)
     state = _State(_copy(initial), jax.tree.map(jnp.zeros_like, initial))
 
-    best_step, best_accuracy, best = 0, share_correct(untrained - shift, valid_labels), initial
+    best_step, best = 0, initial
+    best_accuracy = share_correct((untrained - shift).argmax(-1), valid_labels)
     history: list[Record] = []
     warning = None
     step, start = 0, time.monotonic()
@@ -121,7 +123,8 @@ def train_finite(
             break
         loss = float(losses[-1])
         if step % config.validate_every == 0 or step == config.max_steps:
-            accuracy = share_correct(predict(net, state.params, valid_images) - shift, valid_labels)
+            outputs = predict(net, state.params, valid_images) - shift
+            accuracy = share_correct(outputs.argmax(-1), valid_labels)
             history.append(Record(step, loss, accuracy))
             if len(history) == 1 or accuracy > best_accuracy:
                 best_step, best_accuracy, best = step, accuracy, _copy(state.params)
@@ -213,7 +216,3 @@ def _problem(config: FiniteConfig, net: Network, initial: Params, coreset: Cores
 def _copy(tree: Params) -> Params:
     """Arrays of its own: the state given to _run is donated."""
     return jax.tree.map(jnp.copy, tree)
-
-
-def share_correct(outputs: np.ndarray, labels: np.ndarray) -> float:
-    return float(np.mean(np.argmax(outputs, -1) == np.asarray(labels)))

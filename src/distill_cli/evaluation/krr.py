@@ -20,6 +20,7 @@ from distill_cli.core.losses import accuracy, confidence_bins, mse, platt
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError
 from distill_cli.evaluation.base import Problem
+from distill_cli.evaluation.by_class import confusion_counts
 
 LOG_TEMPERATURES = (-10.0, 20.0)  # where the fitted k is looked for
 
@@ -87,6 +88,7 @@ def evaluate_krr(kernel: str, config: KRRConfig, coreset: Coreset, problem: Prob
     if float(k) or config.calibrate:
         nll = float(jnp.mean(platt(outputs, labels, k)))
         detail["calibration"], ece = calibration(outputs, labels, k)
+    guesses = np.asarray(jnp.argmax(outputs, -1))
     return Metric(
         protocol=f"krr_{kernel}",
         accuracy=float(accuracy(outputs, labels)),
@@ -96,6 +98,7 @@ def evaluate_krr(kernel: str, config: KRRConfig, coreset: Coreset, problem: Prob
         seconds=seconds + time.monotonic() - begun,
         nll=nll,
         ece=ece,
+        confusion=confusion_counts([guesses], np.asarray(labels), int(outputs.shape[-1])),
         detail={
             "engine": problem.engine_used,
             "ridge": ridge,

@@ -24,8 +24,9 @@ from distill_cli.core.sharing import Tell, share_out
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError, choice_error, shown
 from distill_cli.evaluation.base import Problem
+from distill_cli.evaluation.by_class import confusion_counts, share_correct
 from distill_cli.evaluation.sizes import parameters
-from distill_cli.evaluation.trainer import Recipe, Variables, share_correct, train
+from distill_cli.evaluation.trainer import Recipe, Variables, predicted_classes, train
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ class Networks:
 
 
 class Tested(NamedTuple):
-    """What a trained network leaves: its test accuracy, its learning rate, whether it stayed
-    finite, its size."""
+    """What a trained network leaves: the classes that it gives the test images, its learning rate,
+    whether it stayed finite, its size."""
 
-    accuracy: float
+    guesses: np.ndarray
     rate: float
     finite: bool
     parameters: int
@@ -154,6 +155,7 @@ def run_protocol(
     images, targets = np.asarray(coreset.images), np.asarray(coreset.labels)
     built = {name: build_net(config, name, classes, shape, compat) for name in config.architectures}
     table: dict[str, dict[str, Any]] = {}
+    confusion = None
     for number, (name, net) in enumerate(built.items()):
         clock = time.perf_counter()
 
@@ -165,15 +167,18 @@ def run_protocol(
                 net, recipe, images, targets, variables, jax.random.fold_in(key, 1), chosen,
                 lambda message, fraction: tell(0.95 * fraction),
             )  # fmt: skip
-            accuracy = share_correct(net, trained.variables, *problem.test)
+            guesses = predicted_classes(net, trained.variables, problem.test[0])
             tell(1.0)
-            return Tested(accuracy, chosen, trained.finite, parameters(variables))
+            return Tested(guesses, chosen, trained.finite, parameters(variables))
 
         def report(message: str, fraction: float, number: int = number) -> None:
             problem.report(f"evaluation.{protocol}", (number + fraction) / len(built))
 
         found = share_out(one, config.networks, report)
-        accuracies = [row.accuracy for row in found]
+        accuracies = [share_correct(row.guesses, problem.test[1]) for row in found]
+        if name == config.architectures[0]:
+            guesses = [row.guesses for row in found]
+            confusion = confusion_counts(guesses, problem.test[1], classes)
         warnings = [
             f"network {index}: loss or weights not finite"
             for index, row in enumerate(found)
@@ -195,6 +200,7 @@ def run_protocol(
         n=config.networks,
         images=len(problem.test[1]),
         seconds=time.perf_counter() - begun,
+        confusion=confusion,
         detail={
             "description": description,
             "settings": {**dataclasses.asdict(config), **(settings or {})},

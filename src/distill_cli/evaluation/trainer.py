@@ -177,21 +177,17 @@ def loss_per_image(
     return jnp.sum(squares, -1) if name == "squared" else jnp.mean(squares, -1)
 
 
-def share_correct(
-    net: nn.Module,
-    variables: Variables,
-    images: Float[np.ndarray, "n height width channel"],
-    labels: Int[np.ndarray, " n"],
-) -> float:
-    """Accuracy on host images, in [0, 1], computed in micro-batches."""
-    size = min(len(labels), micro_batch(net, images.shape[1:]))
-    right = 0
-    for first in range(0, len(labels), size):
+def predicted_classes(
+    net: nn.Module, variables: Variables, images: Float[np.ndarray, "n height width channel"]
+) -> Int[np.ndarray, " n"]:
+    """The class of the largest output of each host image, computed in micro-batches."""
+    size = min(len(images), micro_batch(net, images.shape[1:]))
+    guesses = []
+    for first in range(0, len(images), size):
         part = np.asarray(images[first : first + size], np.float32)
         padded = np.pad(part, ((0, size - len(part)), (0, 0), (0, 0), (0, 0)))
-        guess = np.asarray(_guess(net, variables, padded))[: len(part)]
-        right += int(np.sum(guess == np.asarray(labels[first : first + size])))
-    return right / len(labels)
+        guesses.append(np.asarray(_guess(net, variables, padded))[: len(part)])
+    return np.concatenate(guesses)
 
 
 @partial(jax.jit, static_argnums=0)

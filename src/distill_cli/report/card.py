@@ -22,6 +22,7 @@ from distill_cli.report.results import (
     gain,
     number,
     section,
+    shows_balanced,
     write_text,
 )
 
@@ -156,6 +157,14 @@ def _evaluations(result: Mapping[str, Any]) -> str:
     )
     if not all(map(clear_gain, evaluations(result))):
         note += f" {words.UNCLEAR.capitalize()}."
+    if shows_balanced(result):
+        said = [
+            f"{e.get('protocol')} {words.percent(e.get('balanced_accuracy'))}, random real "
+            f"{words.percent(baseline(e).get('balanced_accuracy'))}"
+            for e in evaluations(result)
+            if e.get("balanced_accuracy") is not None
+        ]
+        note += f" Classes are tested on unequally many images; mean over them: {'; '.join(said)}."
     if sources:
         note += (
             f" Published: {'; '.join(sorted(sources))}, same method, size, labels and protocol; "

@@ -10,6 +10,7 @@ import numpy as np
 
 from distill_cli.report import sections, words
 from distill_cli.report.charts import Series, draw, reliability_chart
+from distill_cli.report.class_charts import classes_part
 from distill_cli.report.coreset_files import CoresetFiles, read_coreset, transform_steps
 from distill_cli.report.heat import label_map
 from distill_cli.report.results import (
@@ -53,6 +54,7 @@ def page(
         _part(
             "Evaluation", sections.bars(result), sections.evaluation_table(result), _details(result)
         ),
+        _part("Classes", classes_part(result)),
         _calibration(result),
         _curves(result, metrics),
         _pictures(result, coreset) if coreset else "",

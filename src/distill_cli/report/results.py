@@ -12,6 +12,7 @@ from typing import Any
 
 from distill_cli.core import files
 from distill_cli.errors import UserError
+from distill_cli.report.class_results import class_damage
 
 
 def read_result(folder: str | Path) -> dict[str, Any]:
@@ -61,8 +62,8 @@ def evaluations(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 RANGES = {
-    "accuracy": (0, 1), "ece": (0, 1), "std": (0, math.inf), "nll": (0, math.inf),
-    "images": (1, math.inf), "n": (1, math.inf),
+    "accuracy": (0, 1), "balanced_accuracy": (0, 1), "ece": (0, 1), "std": (0, math.inf),
+    "nll": (0, math.inf), "images": (1, math.inf), "n": (1, math.inf),
 }  # fmt: skip
 
 
@@ -78,6 +79,8 @@ def damage(evaluation: Mapping[str, Any]) -> str | None:
             if part.get(key) is not None and (value is None or not low <= value <= high):
                 within = f"in [{low}, {high}]" if high < math.inf else f"at least {low}"
                 return f"{prefix}{key} of {protocol} is {part[key]}, not {within}"
+        if found := class_damage(part, evaluation.get("images")):
+            return f"{prefix}{found[0]} of {protocol} {found[1]}"
     return None
 
 
@@ -162,6 +165,21 @@ def sampling_error(evaluation: Mapping[str, Any]) -> float | None:
     """Standard error of one accuracy from the number of test images: sqrt(p (1 - p) / n)."""
     p, n = number(evaluation.get("accuracy")), number(evaluation.get("images"))
     return math.sqrt(p * (1 - p) / n) if p is not None and n and 0 <= p <= 1 else None
+
+
+def shows_balanced(result: Mapping[str, Any]) -> bool:
+    """Whether balanced accuracy says something else than accuracy in some evaluation: the two, of
+    the coreset or of the random real images, differ by more than one standard error of accuracy
+    (`sampling_error`). With equally many test images of every class they are the same number."""
+    for e in evaluations(result):
+        for part in (e, {"images": e.get("images"), **baseline(e)}):
+            plain, balanced = number(part.get("accuracy")), number(part.get("balanced_accuracy"))
+            error = sampling_error(part)
+            if plain is None or balanced is None or error is None:
+                continue
+            if abs(plain - balanced) > error:
+                return True
+    return False
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:

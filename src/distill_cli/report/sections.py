@@ -20,6 +20,7 @@ from distill_cli.report.results import (
     number,
     other_baselines,
     sampling_error,
+    shows_balanced,
 )
 
 
@@ -120,12 +121,15 @@ def bars(result: Mapping[str, Any]) -> str:
 
 
 def evaluation_table(result: Mapping[str, Any]) -> str:
-    """Every evaluation: accuracy, baseline, gain, calibration, time, published figure."""
+    """Every evaluation: accuracy, baseline, gain, calibration, time, published figure; balanced
+    accuracy where it says something else (results.shows_balanced)."""
     found = evaluations(result)
     if not found:
         return ""
-    head = ("Protocol", "Accuracy", "Random real", "Gain, points", "Published", "NLL", "ECE",
-            "Runs", "Test images", "Time")  # fmt: skip
+    balanced = shows_balanced(result)
+    head = ["Protocol", "Accuracy", *(["Balanced"] if balanced else []), "Random real",
+            *(["Balanced, random"] if balanced else []), "Gain, points", "Published", "NLL", "ECE",
+            "Runs", "Test images", "Time"]  # fmt: skip
     rows = []
     for e in found:
         before, known = baseline(e), published_for(result, e)
@@ -133,7 +137,9 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
             [
                 words.protocol_title(e.get("protocol")),
                 words.percent(e.get("accuracy"), e.get("std")),
+                *([words.percent(e.get("balanced_accuracy"))] if balanced else []),
                 words.percent(before.get("accuracy"), before.get("std")),
+                *([words.percent(before.get("balanced_accuracy"))] if balanced else []),
                 words.points(gain(e), clear_gain(e)),
                 known.text() if known else words.NONE,
                 words.decimal(e.get("nll")),
@@ -147,6 +153,8 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
     note = "± is the standard deviation over runs (coreset) or draws (random real images)."
     if not all(map(clear_gain, found)):
         note += f" {words.UNCLEAR.capitalize()}."
+    if balanced:
+        note += " Balanced accuracy is the mean over the classes: each counts the same."
     if errors:
         note += (
             f" The number of test images alone leaves a standard error of about "

@@ -13,21 +13,33 @@ from distill_cli.report.results import (
     kept_step,
     section,
     seen_in_training,
+    shows_balanced,
 )
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-HEAD = ("protocol", "accuracy", "random real", "gain", "published", "nll", "ece", "time")
+HEAD = (
+    "protocol", "accuracy", "balanced", "random real", "balanced real", "gain", "published", "nll",
+    "ece", "time",
+)  # fmt: skip
 
 
 def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    """One row of text per evaluation, in the columns of HEAD; accuracies in percent."""
+    """One row of text per evaluation, in the columns of HEAD; accuracies in percent. Balanced ones
+    are left out where they say nothing new (results.shows_balanced)."""
+    balanced = shows_balanced(result)
+
+    def mean_of_classes(part: Mapping[str, Any]) -> str:
+        return words.percent(part.get("balanced_accuracy")) if balanced else words.NONE
+
     return [
         (
             str(e.get("protocol", words.NONE)),
             words.percent(e.get("accuracy"), e.get("std")),
+            mean_of_classes(e),
             words.percent(baseline(e).get("accuracy"), baseline(e).get("std")),
+            mean_of_classes(baseline(e)),
             words.points(gain(e), clear_gain(e)),
             known.text() if (known := published_for(result, e)) else words.NONE,
             words.decimal(e.get("nll")),
@@ -76,7 +88,9 @@ def rich_table(result: Mapping[str, Any]) -> "Table":
 
 def _filled(table: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     columns = [
-        c for c in zip(*table, strict=True) if c[0] in HEAD[:2] or set(c[1:]) != {words.NONE}
+        c
+        for c in zip(*table, strict=True)
+        if c[0] in ("protocol", "accuracy") or set(c[1:]) != {words.NONE}
     ]
     return list(zip(*columns, strict=True))
 
@@ -88,6 +102,9 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     lines = [f"  published: {source}" for source in sources]
     if not all(map(clear_gain, evaluations(result))):
         lines.append(f"  {words.UNCLEAR}")
+    if shows_balanced(result):
+        with_classes = next((e for e in evaluations(result) if e.get("per_class")), {})
+        lines.append(f"  {words.balanced_note(with_classes)}")
     seconds, best = section(result, "seconds"), words.count(result.get("best_step"))
     facts = []
     if best != words.NONE:

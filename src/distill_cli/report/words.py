@@ -134,6 +134,16 @@ def points(gain: float | None, clear: bool = True) -> str:
 UNCLEAR = "gain in brackets: less than twice its standard error"
 
 
+def balanced_note(evaluation: Mapping[str, Any]) -> str:
+    """What balanced accuracy is, with the smallest and the largest class of the images that were
+    measured on."""
+    rows = evaluation.get("per_class")
+    found = [row.get("images") for row in rows or () if isinstance(row, Mapping)]
+    counts = [one for one in found if isinstance(one, int) and one > 0]
+    sizes = f", which have {min(counts):,} to {max(counts):,} images" if counts else ""
+    return f"balanced: mean over the classes{sizes}"
+
+
 def decimal(value: object, digits: int = 4) -> str:
     """A number with `digits` significant digits, a dash where it is none."""
     found = number(value)

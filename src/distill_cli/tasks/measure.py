@@ -4,7 +4,7 @@ import dataclasses
 import importlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from distill_cli.config import EvaluationConfig
 from distill_cli.core.types import Coreset, Metric, one_hot_centred
 from distill_cli.evaluation.base import Problem as EvaluationProblem
 from distill_cli.evaluation.base import Report, evaluate, exact_kernels
+from distill_cli.evaluation.by_class import class_fields
 from distill_cli.init.base import Request, initialise, json_record
 from distill_cli.init.features import step_zero_features
 from distill_cli.tasks.code import code_of_protocol
@@ -66,6 +67,7 @@ def evaluation_problem(
         memory_mb=evaluation.memory_mb,
         limit=evaluation.limit,
         report=report,
+        class_names=tuple(problem.dataset.class_names),
         tiles=None if folder is None else folder / TILES,
     )
 
@@ -80,7 +82,7 @@ def measure(
     """Rows of result.json, one protocol after another; the baseline under the same protocol."""
     for name in names:
         metric = evaluate(name, evaluation.protocols[name], coreset, target)
-        row = row_of(metric, settings_of(name, evaluation))
+        row = row_of(metric, settings_of(name, evaluation), target.class_names)
         row["code"] = code_of_protocol(evaluation.protocols[name])
         if baseline is not None:
             plain = dataclasses.replace(target, ridge_weights=None)
@@ -89,15 +91,18 @@ def measure(
                 "accuracy": other.accuracy, "std": other.std, "n": other.n,
                 "seconds": round(other.seconds, 2),
                 "architectures": other.detail.get("architectures"),
+                **class_fields(other.confusion, other.n, target.class_names),
             }  # fmt: skip
         yield row
     if target.tiles is not None:
         shutil.rmtree(target.tiles, ignore_errors=True)
 
 
-def row_of(metric: Metric, settings: dict[str, Any]) -> Row:
+def row_of(metric: Metric, settings: dict[str, Any], class_names: Sequence[str] = ()) -> Row:
     """A metric as it stands in result.json."""
-    row = dataclasses.asdict(metric)
+    row = dataclasses.asdict(dataclasses.replace(metric, confusion=None))
+    del row["confusion"]
+    row.update(class_fields(metric.confusion, metric.n, class_names))
     row["split"] = split_of(metric.protocol)
     row["seconds"] = round(metric.seconds, 2)
     row["settings"] = settings
