@@ -10,7 +10,7 @@ from distill_cli.errors import UserError, choice_error, shown
 
 # What a value must be, as someone who types it says it.
 WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-WORDS |= {list: "a list", tuple: "a list"}
+WORDS |= {list: "a list, as [a,b]", tuple: "a list, as [a,b]"}
 
 
 def build(cls: type, tree: dict[str, Any], prefix: str = "") -> Any:

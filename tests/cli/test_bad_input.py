@@ -143,7 +143,7 @@ def test_null_is_refused_in_the_words_of_the_command_line(command, key, wanted):
     ("typed", "wanted"),
     [
         ("batch.micro=many", "must be a whole number or null"),
-        ("evaluation.architecture=convnet", "must be a list or null"),
+        ("evaluation.architecture=convnet", "must be a list, as [a,b] or null"),
         ("evaluation.architecture=[convnet,null]", "must be text"),
         ("method.learning_rates=3", "must be a section, whose keys are given as"),
         ("evaluation=[null]", "unknown (did you mean none?)"),

@@ -42,6 +42,29 @@ def test_files_that_are_gone_are_written_again(command, made):
     assert {name: (made / name).read_bytes() for name in names} == before
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"best_step": 21}, "best_step is 21, not in [0, 20]"),
+        ({"steps": -1}, "steps is -1, not at least 0"),
+        ({"best_step": None}, "best_step is None"),
+        ({"validation": {"accuracy": 7}}, "validation.accuracy is 7, not in [0, 1]"),
+    ],
+)
+def test_what_a_run_cannot_have_been_comes_from_its_checkpoint(command, made, change, said):
+    file = made / "result.json"
+    before = json.loads(file.read_text())
+    file.write_text(json.dumps(before | change))
+    done = command("distill", *WORDS)
+    assert done.code == 0, done.err
+    assert f"damaged, {said}" in done.err and "from the last checkpoint" in done.err
+    after = json.loads(file.read_text())
+    for key in ("steps", "best_step", "validation", "coreset"):
+        assert after[key] == before[key]
+    accuracies = [[row["accuracy"] for row in found["evaluations"]] for found in (before, after)]
+    assert accuracies[0] == accuracies[1]
+
+
 @pytest.mark.parametrize("change", [{"code": 5}, {"validation": None}, {"seconds": 3}])
 def test_keys_of_another_kind(command, made, change):
     file = made / "result.json"

@@ -117,3 +117,13 @@ def test_an_edited_protocol(command, made):
     assert command("distill", *WORDS, "rerun=changed").code == 0
     (row,) = json.loads((made / "result.json").read_text())["evaluations"]
     assert "mark" not in row
+
+
+def test_a_file_called_former_is_not_lost(command, tmp_path):
+    assert command("distill", *WORDS).code == 0
+    (result,) = tmp_path.rglob("result.json")
+    (result.parent / "former").write_text("mine")
+    done = command("distill", *WORDS, "rerun=always")
+    assert done.code == 2 and "former: a file is where a folder is needed" in done.err
+    assert (result.parent / "former").read_text() == "mine"
+    assert result.is_file()

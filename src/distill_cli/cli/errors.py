@@ -170,7 +170,7 @@ def job_errors(sweep: bool) -> Iterator[None]:
 def leave(message: str, code: int) -> None:
     """Print one line on stderr and exit."""
     label = "stopped" if code > 128 else "error"
-    line = f"{label}: {' '.join(message.split())}"
+    line = f"{label}: {' '.join(message.split()).removeprefix(f'{label} ')}"
     hosts.end_all(line, code)
     if code == BROKEN_PIPE:  # else Python complains once more when it flushes the output at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -84,6 +84,20 @@ def damage(evaluation: Mapping[str, Any]) -> str | None:
     return None
 
 
+def run_damage(result: Mapping[str, Any]) -> str | None:
+    """What of the run itself, besides its evaluations, cannot be; None where nothing is wrong."""
+    steps, best = (number(result.get(key)) for key in ("steps", "best_step"))
+    if steps is None or steps < 0:
+        return f"steps is {result.get('steps')}, not at least 0"
+    if best is None or not 0 <= best <= steps:
+        return f"best_step is {result.get('best_step')}, not in [0, {steps:g}]"
+    accuracy = section(result, "validation").get("accuracy")
+    score = number(accuracy)
+    if accuracy is not None and (score is None or not 0 <= score <= 1):
+        return f"validation.accuracy is {accuracy}, not in [0, 1]"
+    return None
+
+
 def measured_what(evaluation: Mapping[str, Any]) -> tuple[Any, ...]:
     """Protocol, settings and conditions: equal for two measurements that repeat one another."""
     settings = json.dumps(evaluation.get("settings"), sort_keys=True, default=str)

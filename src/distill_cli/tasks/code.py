@@ -98,6 +98,8 @@ def set_aside(folder: Path) -> None:
     """Move what a run left to former/, which keeps the last such state. A kill in between leaves a
     run that is not finished, never a mixture that looks finished."""
     place = folder / FORMER
+    if place.exists() and not place.is_dir():
+        raise UserError(f"{place}: a file is where a folder is needed; move it away")
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
     names = {path.name for path in folder.iterdir()} - UNUSED - {FORMER}

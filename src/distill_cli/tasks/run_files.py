@@ -12,7 +12,7 @@ from distill_cli.core import devices, hosts
 from distill_cli.core.coreset_io import save_coreset, sha256
 from distill_cli.core.files import read_json, write_json
 from distill_cli.methods.base import arithmetic
-from distill_cli.report.results import damage, evaluations, section
+from distill_cli.report.results import damage, evaluations, run_damage, section
 from distill_cli.tasks.job import Job, Result, as_tree, environment
 from distill_cli.tasks.measure import Start, initial_coreset
 from distill_cli.tasks.plan import device_name
@@ -31,11 +31,18 @@ def finished_result(job: Job) -> Result | None:
         return None
     if sha256(job.coreset_file) != section(result, "coreset").get("sha256"):
         return None
+    if wrong := run_damage(result):
+        warn_of_damage(job, f"{wrong}; it is written again from the last checkpoint")
+        return None
     rows = evaluations(result)
     for wrong in filter(None, map(damage, rows)):
-        text = f"{job.result_file}: damaged, {wrong}; it is measured again"
-        print(f"WARNING: {text}", file=sys.stderr, flush=True)  # the run's log is not open yet
+        warn_of_damage(job, f"{wrong}; it is measured again")
     return result | {"evaluations": [row for row in rows if not damage(row)]}
+
+
+def warn_of_damage(job: Job, what: str) -> None:
+    """On standard error: the run's log is not open yet."""
+    print(f"WARNING: {job.result_file}: damaged, {what}", file=sys.stderr, flush=True)
 
 
 def write_missing(job: Job) -> None:
