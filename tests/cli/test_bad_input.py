@@ -236,6 +236,7 @@ def test_memory_that_does_not_suffice_is_one_line(inside, backend, capsys, monke
     """What JAX says where another program holds a GPU's memory, and where a step needs more; a
     machine without a GPU is not told of nvidia-smi."""
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    monkeypatch.setattr("sys.argv", ["distill"])
     wanted = {"gpu": "the device's memory is taken or too small", "cpu": "the machine's memory is"}
     for text in (
         "RESOURCE_EXHAUSTED: Out of memory while trying to allocate 5.23GiB.",
