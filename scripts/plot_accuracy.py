@@ -3,6 +3,7 @@
 
     python scripts/plot_accuracy.py "CIFAR-10=outputs/rfad/cifar10/ipc1/<run>" ... --out curves
                                     [--protocol krr_nngp] [--published "CIFAR-10=61.1"]
+                                    [--set evaluation.frepo.width=128]
 
 Runs need `snapshots=[0,250,...]`. Every snapshot is measured by distill-evaluate's own function, on
 the whole test set unless --limit says less; what is measured already is not measured again. Writes
@@ -70,10 +71,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--protocol", default="krr_nngp")
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--published", action="append", default=[], metavar="NAME=PERCENT")
     options = parser.parse_args()
     more = [f"out={options.out.parent / 'measured'}", "progress=none"]
     more += [] if options.limit is None else [f"evaluation.limit={options.limit}"]
+    more += options.set
     published = {name: float(value) for name, _, value in
                  (item.partition("=") for item in options.published)}  # fmt: skip
     curves: dict[str, Any] = {}

@@ -212,7 +212,8 @@ def test_plot_accuracy(tmp_path):
     subprocess.run(command, check=True, env=environment, timeout=300, capture_output=True)
     (folder,) = (tmp_path / "rfad" / "digits" / "ipc1").iterdir()
     place = tmp_path / "curves"
-    done = run("plot_accuracy.py", f"a={folder}", "--out", str(place), "--published", "a=97")
+    done = run("plot_accuracy.py", f"a={folder}", "--out", str(place), "--published", "a=97",
+               "--set", "evaluation.krr_nngp.ridge=1e-3")  # fmt: skip
     assert done.returncode == 0, done.stderr
     one = json.loads(place.with_suffix(".json").read_text())["curves"]["a"]
     assert [point["step"] for point in one["points"]] == [0, 5, 20]
@@ -220,5 +221,6 @@ def test_plot_accuracy(tmp_path):
     assert seconds[0] == 0 < seconds[1] < seconds[2] <= one["cpu_seconds"]
     assert one["points"][2]["accuracy"] > one["points"][0]["accuracy"] > 20
     assert one["matmul_gflops"] > 0
+    assert "1e-3" in "".join(p.read_text() for p in tmp_path.rglob("measured/**/evaluation.json"))
     assert place.with_suffix(".png").stat().st_size > 1000
     one_line_refusal(run("plot_accuracy.py", "a=/nowhere", "--out", str(place)), "a=/nowhere")

@@ -48,7 +48,7 @@ def with_coreset_paths(arguments: Iterable[str]) -> list[str]:
 
 def plain_word(value: str) -> bool:
     """Whether Hydra's grammar takes the text as it stands."""
-    return bool(value) and all(c.isalnum() or c in "_-./:+%@?*[]," for c in value)
+    return bool(value) and all((c.isascii() and c.isalnum()) or c in "_-./:+%@?*[]," for c in value)
 
 
 def compose(name: str, overrides: Iterable[str]) -> DictConfig:
