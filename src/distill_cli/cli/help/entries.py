@@ -78,7 +78,8 @@ class Section:
 @dataclass(frozen=True)
 class Page:
     """One file: what a command does and needs, its keys. inherits: the file whose keys it takes
-    besides; words: what may stand first; also: another way to type the same."""
+    besides; words: what may stand first; also: another way to type the same;
+    lead: what an example begins with."""
 
     name: str
     about: str
@@ -88,6 +89,7 @@ class Page:
     options: tuple[tuple[str, str], ...]
     words: dict[str, str]
     also: str
+    lead: str
     inherits: str
     section: str
     groups: tuple[Group, ...]
@@ -119,7 +121,7 @@ def page(name: str) -> Page:
     return Page(
         name, tree["about"], tuple(tree["usage"]), tree["requires"],
         tuple(map(tuple, tree["examples"])), tuple(map(tuple, tree.get("options", ()))),
-        tree.get("words", {}), tree.get("also", ""), tree.get("inherits", ""),
+        tree.get("words", {}), tree.get("also", ""), tree.get("lead", ""), tree.get("inherits", ""),
         tree.get("section", ""), tuple(Group(**one) for one in tree.get("groups", ())), sections,
     )  # fmt: skip
 
