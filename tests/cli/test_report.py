@@ -51,7 +51,7 @@ def test_one_page_and_a_line_for_what_was_passed_over(command, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "folders: missing"),
+        ([], "runs: missing"),
         (["nowhere"], "nowhere: no such folder"),
         (["empty"], "empty: no finished run"),
         (["outputs", "outt=x"], "key=outt: unknown (did you mean out?)"),

@@ -79,8 +79,10 @@ def test_a_malformed_registry(run, tmp_path):
 
 
 def test_help(run):
-    assert "distill-table run NAME" in run("--help")[1]
-    assert "--jobs" in run("run", "--help")[1]
+    assert "distill-table show table=rfad_1" in run("--help")[1]
+    of_run = run("run", "--help")[1]
+    assert "jobs=1" in of_run and "against=" not in of_run
+    assert run()[1] == run("--help")[1]
 
 
 @pytest.mark.process

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -91,11 +92,9 @@ def class_defaults(name: str) -> dict[str, Any]:
     """Defaults of a command that has no configuration file."""
     module, attribute = CLASSES[name]
     fields = dataclasses.fields(getattr(importlib.import_module(module), attribute))
-    none = dataclasses.MISSING
-    return {
-        field.name: wording.REQUIRED if field.default is none else field.default
-        for field in fields
-    }
+    missing = (dataclasses.MISSING, "")
+    defaults = ((f.name, wording.REQUIRED if f.default in missing else f.default) for f in fields)
+    return {name: str(value) if isinstance(value, Path) else value for name, value in defaults}
 
 
 def with_inherited(found: Page) -> list[Page]:

@@ -33,7 +33,7 @@ def answer(command: str, word: str) -> str:
     key, equals, value = word.lstrip("+~").partition("=")
     found: list[list[str]] = []
     for page in entries.pages(command):
-        here = Where(command, page, columns)
+        here = Where(owner(command, page), page, columns)
         groups = {group.group: group for group in page.groups}
         named = [
             entry
@@ -57,7 +57,7 @@ def other_matches(command: str, word: str, columns: int) -> list[list[str]]:
     """A choice of a group, the first part of several keys, or a first word of the command."""
     found = []
     for page in entries.pages(command):
-        here = Where(command, page, columns)
+        here = Where(owner(command, page), page, columns)
         for group in page.groups:
             if not group.internal and word in group_choices(group.group):
                 found.append(list(choice_lines(here, group, word)))
@@ -67,6 +67,11 @@ def other_matches(command: str, word: str, columns: int) -> list[list[str]]:
     if not found and word in entries.pages(command)[0].words:
         found.append(overview.overview(command, [word]).rstrip().split("\n"))
     return found
+
+
+def owner(command: str, page: Page) -> str:
+    """The command that an example shows: the one whose keys they are."""
+    return command if page.name in entries.FILES[command] else page.name
 
 
 def names_in(value: str) -> list[str]:
