@@ -4,7 +4,7 @@ import functools
 import itertools
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,8 @@ class Entry:
 @dataclass(frozen=True)
 class Group:
     """A config group. internal: pattern of the names that are attached by themselves, "" for a
-    group that is typed; note: about its default; words: its choices are the command's words."""
+    group that is typed; note: about its default; words: its choices are the command's words;
+    needs: what has to be typed beside a choice."""
 
     group: str
     meaning: str
@@ -62,6 +63,7 @@ class Group:
     internal: str = ""
     list: bool = False
     words: bool = False
+    needs: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from distill_cli.cli.help import entries, values, wording
 from distill_cli.cli.help.entries import Entry, Page
@@ -81,9 +83,10 @@ def state(found: Page, words: Iterable[str]) -> values.Composed:
             names = text.strip("[]'\"").split(",")
             typed[key] = names if groups[key].list else text
         elif key in known and equals and not known[key].of_group:
-            try:
-                given[key] = yaml.safe_load(text)
-            except yaml.YAMLError:
+            try:  # OmegaConf reads 1e-3 as a number, YAML by itself does not
+                read: Any = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))
+                given[key] = read["value"]
+            except (yaml.YAMLError, OmegaConfBaseException, KeyError, TypeError):
                 continue
     return values.composed(CONFIGS[found.name], typed, given)
 

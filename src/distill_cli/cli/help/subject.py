@@ -1,6 +1,7 @@
 """The answer to `help KEY`: all about one key, group, choice, or section of keys."""
 
 import difflib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -117,7 +118,7 @@ def entry_lines(here: Where, entry: Entry, value: str | None = None) -> Iterator
     yield from wording.paragraph(entry.meaning, here.columns, "  ")
     yield ""
     what = [("type", wording.type_text(entry)), ("allowed", wording.allowed_text(entry))]
-    what.append(("default", default_text(page, entry)))
+    what.append(("default", told_default(own_default(page, entry)) or "none; must be given"))
     what.append(("for", component_text(here, entry)))
     if page.name in overview.CONFIGS:
         for number, (setting, names) in enumerate(changes(entry)):
@@ -133,6 +134,9 @@ def own_default(page: Page, entry: Entry) -> dict[str, Any]:
     if page.name not in overview.CONFIGS:
         tree = overview.class_defaults(page.name)
         return {"": values.at(tree, entry.key) if values.has(tree, entry.key) else "???"}
+    chosen = values.choices_of(overview.CONFIGS[page.name], {})
+    if entry.of_group and entry.key in chosen:
+        return {"": chosen[entry.key]}
     _, _, content = values.file(config_dir() / f"{overview.CONFIGS[page.name]}.yaml")
     if values.has(content, entry.key):
         return {"": values.at(content, entry.key)}
@@ -141,21 +145,18 @@ def own_default(page: Page, entry: Entry) -> dict[str, Any]:
     return {name: value for name, value in found.items() if not entry.of or name in entry.of}
 
 
-def default_text(page: Page, entry: Entry, mark: str = "") -> str:
-    """The default, those of some choices behind the commonest one. mark: around names."""
-    found = values.by_frequency(own_default(page, entry))
-    if not found:
-        return ""
-    if len(found) > 3 and len({type(value) for value, _ in found}) == 1 and not mark:
-        return "; ".join(f"{wording.value_text(v)} with {', '.join(n)}" for v, n in found)
-    if len(found) > 3:
+def told_default(own: Mapping[str, Any], mark: str = "") -> str:
+    """Defaults of choices as text, the commonest first. mark: around the names of choices."""
+    found = values.by_frequency(own)
+    if len(found) > 3 and mark:
         return "of the file"
     texts = []
     for number, (value, names) in enumerate(found):
         text = "" if value == wording.REQUIRED else wording.value_text(value)
-        of = f" ({', '.join(f'{mark}{name}{mark}' for name in names)})"
-        texts.append(text + (of if number or (len(found) == 2 and len(names) == 1) else ""))
-    return ", ".join(texts) or "none, must be given"
+        one_each = len(found) > 1 and all(len(others) == 1 for _, others in found)
+        named = f" ({', '.join(f'{mark}{name}{mark}' for name in names)})"
+        texts.append(text + (named if number or one_each else ""))
+    return ", ".join(filter(None, texts))
 
 
 def component_text(here: Where, entry: Entry) -> str:
@@ -189,7 +190,7 @@ def changes(entry: Entry) -> list[tuple[Any, list[str]]]:
 def example(here: Where, entry: Entry) -> str:
     """A command that sets the key."""
     page = here.page
-    given = entry.example or setting(page, entry)
+    given = entry.example.replace("{key}", entry.key) or setting(page, entry)
     if not given:
         return ""
     words = [here.command, *lead(page, entry), given]
@@ -209,7 +210,8 @@ def lead(page: Page, entry: Entry) -> list[str]:
         return [page.lead.replace("{of}", entry.of[0] if entry.of else "")] if page.lead else []
     names = list(own_default(page, entry))
     chosen = values.choices_of("config", {}).get(entry.group, "")
-    if names == [""] or chosen in names or f"{entry.group}=" in entry.example:
+    groups = {group.group for group in page.groups}
+    if names == [""] or chosen in names or groups & set(re.findall(r"(\w+)=", entry.example)):
         return []
     if entry.group == "evaluation":
         protocol = entry.key.split(".")[1]
@@ -339,4 +341,5 @@ def choice_example(here: Where, group: Group, name: str) -> str:
         return f"{here.command} {name}" + (" coreset=RUN" if name == "explain" else "")
     if group.group == "search":
         return f"{here.command} -m search={name}"
-    return f"{here.command} {group.group}={name}"
+    words = [here.command, group.needs.get(name, ""), f"{group.group}={name}"]
+    return " ".join(filter(None, words))

@@ -171,10 +171,11 @@ def has(tree: Any, key: str) -> bool:
 
 
 def leaves(tree: Mapping[str, Any], known: Iterable[str], prefix: str = "") -> Iterator[str]:
-    """Dotted keys of a tree; a section that is itself a known key counts as one."""
+    """Dotted keys of a tree; a section that is itself a known key, and has none inside, is one."""
     for key, value in tree.items():
         path = f"{prefix}{key}"
-        if isinstance(value, dict) and value and path not in known:
+        inside = any(other.startswith(f"{path}.") for other in known)
+        if isinstance(value, dict) and value and (inside or path not in known):
             yield from leaves(value, known, f"{path}.")
         elif value != {} or path in known:
             yield path
