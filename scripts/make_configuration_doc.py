@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write the tables of docs/configuration.md from the table of keys and the files in configs/.
 
-    python scripts/make_configuration_doc.py [FILE ...]           docs/configuration.md
-    python scripts/make_configuration_doc.py --check [FILE ...]   exit code 1 where a file would change
+    python scripts/make_configuration_doc.py [FILE ...]     docs/configuration.md or the files
+    python scripts/make_configuration_doc.py --check        exit code 1 where a file would change
 
 Only what is between <!-- keys:... --> and <!-- end of keys --> changes; what may stand in a marker
 is described in src/distill_cli/cli/help/document.py.
@@ -36,8 +36,11 @@ def main() -> int:
             return 2
         if new != text and options.check:
             stale += 1
-            print(f"{path}: its tables differ from the table of keys; run "
-                  "scripts/make_configuration_doc.py", file=sys.stderr)
+            print(
+                f"{path}: its tables differ from the table of keys; run "
+                "scripts/make_configuration_doc.py",
+                file=sys.stderr,
+            )
             continue
         if new != text:
             path.write_text(new, encoding="utf-8")

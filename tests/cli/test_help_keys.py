@@ -15,8 +15,15 @@ from omegaconf import OmegaConf
 from distill_cli.apply.config import APPLICATIONS, parse_apply
 from distill_cli.cli.compose import compose
 from distill_cli.cli.help import entries, overview, subject, values
-from distill_cli.config import COMPONENTS, LOGGER_MODULE, PROTOCOL_MODULE, Config, group_choices
-from distill_cli.config import parse, plain
+from distill_cli.config import (
+    COMPONENTS,
+    LOGGER_MODULE,
+    PROTOCOL_MODULE,
+    Config,
+    group_choices,
+    parse,
+    plain,
+)
 from distill_cli.errors import UserError, shown
 from distill_cli.tasks import export
 from distill_cli.tasks import report as report_task
@@ -39,7 +46,9 @@ COMPOSITIONS: list[tuple[str, dict[str, Any]]] = [
     *((name, {}) for name in ("evaluate", "export", "theory", "theory_subspace")),
 ]  # fmt: skip
 # Values that only the data can refuse, when they are there.
-WITH_DATA = re.compile(r"dataset\.(image_size|zca|corrupt_\w+)|preprocess\.zca|method\.(width|depth)")
+WITH_DATA = re.compile(
+    r"dataset\.(image_size|zca|corrupt_\w+)|preprocess\.zca|method\.(width|depth)"
+)
 
 
 @pytest.mark.parametrize(("name", "typed"), COMPOSITIONS)
@@ -166,7 +175,11 @@ def test_types_and_choices_are_those_of_the_dataclasses():
     checked = set()
     for page, choice, key, hint in hints():
         for entry in entries.page(page).entries:
-            if entry.key != key or entry.of_group or (entry.of and choice and choice not in entry.of):
+            if (
+                entry.key != key
+                or entry.of_group
+                or (entry.of and choice and choice not in entry.of)
+            ):
                 continue
             text, names = words_of(hint)
             if names is not None:
@@ -275,8 +288,10 @@ def test_examples_can_be_typed():
 
 def test_examples_of_choices_can_be_typed():
     for group in DISTILL.groups:
-        for name in () if group.internal or group.group in ("logger", "search") else group_choices(
-            group.group
+        for name in (
+            ()
+            if group.internal or group.group in ("logger", "search")
+            else group_choices(group.group)
         ):
             where = subject.Where("distill", DISTILL, 80)
             words = shlex.split(subject.choice_example(where, group, name))[1:]

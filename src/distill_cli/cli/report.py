@@ -57,7 +57,7 @@ def folders(value: str) -> list[str]:
     if value.startswith("["):
         found = read("runs", value)
         return [str(one) for one in found] if isinstance(found, list) else [value]
-    if Path(value).expanduser().exists():
+    if value and Path(value).expanduser().exists():
         return [value]
     return [part for part in value.split(",") if part]
 

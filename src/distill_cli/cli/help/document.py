@@ -1,9 +1,9 @@
 """The tables of docs/configuration.md, between markers: what is between them is generated.
 
-    <!-- keys:distill/run -->           the keys of a purpose, of a file in keys/
-    <!-- keys:distill/method=rfad -->   the keys of one choice
-    <!-- keys:groups -->                the groups, in the order in which they override
-    <!-- end of keys -->
+<!-- keys:distill/run -->           the keys of a purpose, of a file in keys/
+<!-- keys:distill/method=rfad -->   the keys of one choice
+<!-- keys:groups -->                the groups, in the order in which they override
+<!-- end of keys -->
 """
 
 import itertools

@@ -6,10 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from distill_cli.cli.help import entries, values, wording
 from distill_cli.cli.help.entries import Entry, Page
 from distill_cli.config import group_choices
@@ -83,12 +79,20 @@ def state(found: Page, words: Iterable[str]) -> values.Composed:
             names = text.strip("[]'\"").split(",")
             typed[key] = names if groups[key].list else text
         elif key in known and equals and not known[key].of_group:
-            try:  # OmegaConf reads 1e-3 as a number, YAML by itself does not
-                read: Any = OmegaConf.to_container(OmegaConf.create(f"value: {text}"))
-                given[key] = read["value"]
-            except (yaml.YAMLError, OmegaConfBaseException, KeyError, TypeError):
-                continue
+            given |= read(word, key)
     return values.composed(CONFIGS[found.name], typed, given)
+
+
+def read(word: str, key: str) -> dict[str, Any]:
+    """{key: the value in key=value}; {} for what Hydra cannot read, and for several values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        one = OverridesParser.create().parse_override(word)
+    except HydraException:
+        return {}
+    return {} if one.is_sweep_override() else {key: one.value()}
 
 
 def class_defaults(name: str) -> dict[str, Any]:

@@ -39,7 +39,8 @@ def answer(command: str, word: str) -> str:
         named = [
             entry
             for entry in page.entries
-            if key in (entry.key, entry.short, overview.name_of(entry, page))
+            if key
+            and key in (entry.key, entry.short, overview.name_of(entry, page))
             and not (entry.of_group and key in groups)
         ]
         if equals and key in groups:
@@ -90,14 +91,17 @@ def unknown(command: str, word: str) -> UserError:
     shown = word if len(word) <= MOST else f"{word[:MOST]}..."
     shown = "".join(c if c.isprintable() else "?" for c in shown)
     near = [name for name in names if word and name.endswith(f".{word}")]
-    others = [other for other in entries.FILES if other != command and word in own_names(other)]
-    if others and not near:
-        return UserError(f"{shown}: no key of {command}; {others[0]} help {shown} explains it")
     near += difflib.get_close_matches(word[:MOST], names, n=3)
     # A wrong last part: names beside it.
     tails = {name.rpartition(".")[2]: name for name in names}
     near += [tails[tail] for tail in difflib.get_close_matches(word[:MOST], tails, n=2)]
     near = list(dict.fromkeys(near))[:6]
+    others = [other for other in entries.FILES if other != command and word in own_names(other)]
+    if others:
+        hint = f"; or did you mean {' or '.join(near)}?" if near else ""
+        return UserError(
+            f"{shown}: no key of {command}; {others[0]} help {shown} explains it{hint}"
+        )
     hint = f"did you mean {' or '.join(near)}?" if near else f"{command} --help lists all keys"
     return UserError(f"{shown}: no key, group or choice; {hint}")
 
@@ -211,19 +215,21 @@ def lead(page: Page, entry: Entry) -> list[str]:
     names = list(own_default(page, entry))
     chosen = values.choices_of("config", {}).get(entry.group, "")
     groups = {group.group for group in page.groups}
-    if names == [""] or chosen in names or groups & set(re.findall(r"(\w+)=", entry.example)):
+    if names in ([], [""]) or chosen in names or groups & set(re.findall(r"(\w+)=", entry.example)):
         return []
-    if entry.group == "evaluation":
-        protocol = entry.key.split(".")[1]
-        return [] if protocol in chosen else [f'"evaluation=[{protocol}]"']
-    return [f"{entry.group}={names[0]}"] if names else []
+    name = entry.key.split(".")[1] if entry.group == "evaluation" else names[0]
+    if name in chosen:
+        return []
+    needs = next(group.needs for group in page.groups if group.group == entry.group)
+    choice = f'"evaluation=[{name}]"' if entry.group == "evaluation" else f"{entry.group}={name}"
+    return [*filter(None, [needs.get(name)]), choice]
 
 
 def setting(page: Page, entry: Entry) -> str:
     """`key=value` with another value than the default where one follows from the type."""
     found = own_default(page, entry)
     value = next(iter(found.values()), None)
-    if entry.of_group or value is None or value == wording.REQUIRED:
+    if entry.of_group or value is None or value == wording.REQUIRED or "${" in str(value):
         return ""
     if entry.choices is not None:
         others = [name for name in entry.choices if name not in (wording.value_text(value), "null")]

@@ -99,7 +99,7 @@ def two_columns(
     for at, (name, text) in enumerate(rows):
         again = at + 1 < len(rows) and text and rows[at + 1][1] == text
         if len(indent) + len(name) > columns:  # a long list
-            heads = paragraph(name.replace(",", ", "), columns, indent)
+            heads = paragraph(name if " " in name else name.replace(",", ", "), columns, indent)
             lines += heads if again else [*heads, *paragraph(text, columns, margin)]
             continue
         head = f"{indent}{name:<{left}}  "
