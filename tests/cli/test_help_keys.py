@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 from distill_cli.apply.config import APPLICATIONS, parse_apply
 from distill_cli.cli.compose import compose
-from distill_cli.cli.help import entries, overview, subject, values
+from distill_cli.cli.help import entries, one_group, one_key, overview, values
 from distill_cli.config import (
     COMPONENTS,
     LOGGER_MODULE,
@@ -109,7 +109,7 @@ def test_every_group_is_told_and_every_file_has_a_heading():
     assert told == folders - others
     for group in entries.page("distill").groups:
         for name in () if group.internal else group_choices(group.group):
-            assert subject.header(group.group, name)
+            assert one_group.header(group.group, name)
 
 
 def fields_of(cls: type, prefix: str) -> Iterator[tuple[str, Any]]:
@@ -205,7 +205,7 @@ MAY_BE_MISSING = ("dataset.path", "dataset.tfds_name", "coreset.path")
 
 def of_distill(entry: entries.Entry, value: Any) -> Any:
     """The parsed configuration with a key set, under a choice that has it."""
-    own = [name for name in subject.own_default(DISTILL, entry) if name]
+    own = [name for name in one_key.own_default(DISTILL, entry) if name]
     several = entry.group in ("evaluation", "logger")
     typed: dict[str, Any] = {entry.group: own[:1] if several else own[0]} if own else {}
     if entry.group == "kernel" and own[0] != "random_features":
@@ -251,7 +251,7 @@ def test_values_outside_the_stated_range_are_refused():
 def test_ranges_of_the_other_commands(page, check):
     count = 0
     for entry in entries.page(page).entries:
-        names = subject.own_default(entries.page(page), entry)
+        names = one_key.own_default(entries.page(page), entry)
         typed = {"apply": next(iter(names))} if page == "apply" and "" not in names else {}
         tree = values.composed(overview.CONFIGS[page], typed).tree
         if page == "theory":
@@ -271,8 +271,8 @@ def test_ranges_of_the_other_commands(page, check):
 
 def test_examples_can_be_typed():
     """Every example that help KEY shows for distill composes and parses."""
-    where = subject.Where("distill", DISTILL, 80)
-    shown_examples = {entry.key: subject.example(where, entry) for entry in DISTILL.entries}
+    where = one_key.Where("distill", DISTILL, 80)
+    shown_examples = {entry.key: one_key.example(where, entry) for entry in DISTILL.entries}
     assert sum(bool(text) for text in shown_examples.values()) > 180
     for key, text in shown_examples.items():
         if not text or key.startswith("logger."):
@@ -293,7 +293,7 @@ def test_examples_of_choices_can_be_typed():
             if group.internal or group.group in ("logger", "search")
             else group_choices(group.group)
         ):
-            where = subject.Where("distill", DISTILL, 80)
-            words = shlex.split(subject.choice_example(where, group, name))[1:]
+            where = one_key.Where("distill", DISTILL, 80)
+            words = shlex.split(one_group.choice_example(where, group, name))[1:]
             assert f"{group.group}={name}" in words
             parse(OmegaConf.create(overview.state(DISTILL, words).tree))

@@ -10,7 +10,7 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator
 
-from distill_cli.cli.help import entries, overview, subject, values, wording
+from distill_cli.cli.help import entries, one_key, overview, values, wording
 from distill_cli.cli.help.entries import Entry, Page
 from distill_cli.config import config_dir, group_choices
 from distill_cli.errors import UserError
@@ -81,13 +81,13 @@ def key_table(found: Page, listed: Iterable[Entry], choice: str) -> Iterator[str
     yield "|---|---|---|"
     rows = []
     for entry in listed:
-        default = subject.own_default(found, entry)
+        default = one_key.own_default(found, entry)
         if choice and choice not in default:
             continue
         if choice:
             default = {"": default[choice]}
         text = "; ".join(filter(None, (entry.meaning, wording.allowed_text(entry), entry.more)))
-        rows.append((entry, subject.told_default(default, "`"), text))
+        rows.append((entry, one_key.told_default(default, "`"), text))
     for (default, text), same in itertools.groupby(rows, key=lambda one: one[1:]):
         yield row(names([overview.name_of(one[0], found) for one in same]), default, text)
 
