@@ -24,7 +24,7 @@ def command(monkeypatch, tmp_path, capsys) -> Callable[..., Done]:
     def run(name: str, *arguments: str) -> Done:
         from hydra.core.global_hydra import GlobalHydra
 
-        from distill_cli.cli import apply, distill, evaluate, export
+        from distill_cli.cli import apply, distill, evaluate, export, report, table, theory
 
         GlobalHydra.instance().clear()
         monkeypatch.setattr(sys, "argv", [name, *arguments])
@@ -33,6 +33,9 @@ def command(monkeypatch, tmp_path, capsys) -> Callable[..., Done]:
             "distill-evaluate": evaluate.main,
             "distill-export": export.main,
             "distill-apply": apply.main,
+            "distill-report": report.main,
+            "distill-table": table.main,
+            "distill-theory": theory.main,
         }
         main = mains[name]
         capsys.readouterr()

@@ -69,6 +69,8 @@ def test_wheel_has_the_configs_and_runs_from_an_empty_folder(tmp_path):
         assert f"distill_cli/configs/{path.relative_to(ROOT / 'configs').as_posix()}" in names
     for data in ("published.json", "library.bib", "report.css", "site.css", "site.js"):
         assert f"distill_cli/report/{data}" in names
+    for path in (ROOT / "src" / "distill_cli" / "cli" / "help" / "keys").glob("*.yaml"):
+        assert f"distill_cli/cli/help/keys/{path.name}" in names
     site, empty = tmp_path / "site", tmp_path / "empty"
     empty.mkdir()
     install = [*pip, "install", "-q", "--no-deps", "--target", str(site), str(wheel)]

@@ -51,8 +51,12 @@ def test_one_page_and_a_line_for_what_was_passed_over(command, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "folders: missing"),
+        ([], "runs: missing"),
         (["nowhere"], "nowhere: no such folder"),
+        (["runs="], "runs: missing; give a folder"),
+        (["runs=nowhere"], "nowhere: no such folder"),
+        (["runs=[outputs"], "runs=[outputs: cannot be read"),
+        (["--out", "site"], "--out: no such option; settings are typed without dashes"),
         (["empty"], "empty: no finished run"),
         (["outputs", "outt=x"], "key=outt: unknown (did you mean out?)"),
         (["outputs", "images=0"], "images=0: must be at least 1"),
@@ -73,6 +77,31 @@ def test_wrong_input_is_one_line(command, tmp_path: Path, arguments, message: st
     assert err.count("\n") == 1
     assert err.startswith("error: ")
     assert message in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["outputs/rfad", "outputs/kip"],
+        ["runs=outputs/rfad", "runs=outputs/kip"],
+        ["runs=outputs/rfad,outputs/kip"],
+        ["runs=[outputs/rfad, outputs/kip]"],
+        ["runs=outputs/rfad", "outputs/kip"],
+    ],
+)
+def test_folders_stand_alone_or_behind_runs(arguments) -> None:
+    assert report.split([*arguments, "images=3"]) == {
+        "runs": ["outputs/rfad", "outputs/kip"], "images": 3,
+    }  # fmt: skip
+
+
+def test_a_folder_with_a_comma_and_the_same_page(command, tmp_path: Path) -> None:
+    make_runs(tmp_path / "a,b")
+    assert report.split(["runs=a,b"]) == {"runs": ["a,b"]}
+    assert command("runs=a,b", "out=new", "figures=false")[0] == 0
+    assert command("a,b", "out=old", "figures=false")[0] == 0
+    new, old = (tmp_path / name / "index.html" for name in ("new", "old"))
+    assert new.read_bytes() == old.read_bytes()
 
 
 def test_a_folder_without_finished_runs_says_why(command, tmp_path: Path) -> None:

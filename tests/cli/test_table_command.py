@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from distill_cli.cli import table
+from distill_cli.cli.help import entries
+from distill_cli.cli.table_options import parse
 
 
 @pytest.fixture
@@ -38,7 +40,18 @@ def run(monkeypatch, tmp_path, capsys):
         (["show", "digits_demo", "--seeds", "a"], "seeds=a: must be whole numbers"),
         (["show", "digits_demo", "--out", __file__], "a file; give a folder"),
         (["show", "digits_demo", "--what"], "--what: unknown option"),
-        (["show"], "see distill-table --help"),
+        (["show"], "table: missing; give table=..., see distill-table --help"),
+        (["readme", "check=true"], "file: missing"),
+        (["list", "table=rfad_1"], "distill-table list takes no table"),
+        (["show", "rfad_1", "jobs=2"], "distill-table show takes no jobs; run does"),
+        (["show", "rfad_1", "rfad_1"], "rfad_1: unknown option of distill-table show"),
+        (["show", "table=rfad_1", "seeds=[0,a]"], "seeds=[0,a]: must be whole numbers"),
+        (["run", "table=rfad_1", "jobs=many"], "jobs=many: must be a whole number"),
+        (["run", "table=rfad_1", "--jobs"], "--jobs: a value is missing"),
+        (["run", "table=rfad_1", "jobs=[1"], "jobs=[1: cannot be read"),
+        (["readme", "file=R.md", "check=3"], "check=3: must be true or false"),
+        (["readme", "file=R.md", "ipc=3"], "ipc=3: unknown option of distill-table readme"),
+        (["verify", "table=rfad_1", "against=x"], "against=x: unknown"),
         (["show", "digits_demo", "--figure", "x.png"], "has no figure"),
         (["show", "rfad_time", "--figure", "x.png"], "nothing of table=rfad_time is measured"),
         (["show", "rfad_time", "--figure", "x.bmp"], "must end in .png"),
@@ -78,9 +91,51 @@ def test_a_malformed_registry(run, tmp_path):
     assert code == 2 and "not a registry" in err
 
 
+FORMS = {
+    "name": ("show", ["table=rfad_1"], ["rfad_1"]),
+    "cells": ("run", ["table=rfad_1", "cells=cifar10/ipc1,mnist"],
+              ["rfad_1", "--cells", "cifar10/ipc1", "--cells=mnist"]),
+    "a list of cells": ("run", ["table=rfad_1", "cells=[ipc1, mnist/kip*]"],
+                        ["rfad_1", "--cells", "ipc1,mnist/kip*"]),
+    "seeds": ("run", ["table=rfad_1", "seeds=[0,2]", "hardware=cpu"],
+              ["rfad_1", "hardware=cpu", "--seeds", "0,2"]),
+    "one seed": ("run", ["seeds=1", "table=rfad_1"], ["--seeds=1", "rfad_1"]),
+    "no seeds": ("run", ["table=rfad_1", "seeds=null"], ["rfad_1"]),
+    "a run": ("run", ["table=rfad_1", "jobs=2", "launcher=joblib", "out=o", "ipc=3"],
+              ["rfad_1", "--jobs", "2", "--launcher", "joblib", "--out", "o", "ipc=3"]),
+    "a page": ("show", ["table=rfad_1", "format=csv", "save=a.csv", "figure=b.png"],
+               ["rfad_1", "--format", "csv", "--save", "a.csv", "--figure", "b.png"]),
+    "a verdict": ("verify", ["table=rfad_1", "against=published", "expected=e.json"],
+                  ["rfad_1", "--against", "published", "--expected", "e.json"]),
+    "a file": ("readme", ["file=R.md", "check=true"], ["R.md", "--check"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_settings_and_options_are_the_same(name):
+    word, settings, options = FORMS[name]
+    assert parse(word, settings) == parse(word, options)
+    alone = [text for text in settings if text.startswith(("table=", "file="))]
+    assert (parse(word, settings) != parse(word, alone)) == (name not in ("name", "no seeds"))
+
+
+def test_the_words_are_those_of_the_help():
+    page = entries.page("table")
+    assert list(page.words) == list(table.COMMANDS)
+    assert {word for entry in page.entries for word in entry.of} == {*table.COMMANDS} - {"list"}
+
+
+def test_both_forms_show_the_same(run):
+    old = run("show", "rfad_1", "--cells", "cifar10/ipc10/rfad_fixed", "--format", "csv")
+    new = run("show", "table=rfad_1", "cells=cifar10/ipc10/rfad_fixed", "format=csv")
+    assert old == new and old[0] == 0 and "73.1" in old[1]
+
+
 def test_help(run):
-    assert "distill-table run NAME" in run("--help")[1]
-    assert "--jobs" in run("run", "--help")[1]
+    assert "distill-table show table=rfad_1" in run("--help")[1]
+    of_run = run("run", "--help")[1]
+    assert "jobs=1" in of_run and "against=" not in of_run
+    assert run()[1] == run("--help")[1]
 
 
 @pytest.mark.process

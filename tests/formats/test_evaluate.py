@@ -106,7 +106,7 @@ def test_the_engine_can_be_chosen_and_is_in_the_help(command, tmp_path, folder, 
     rows = evaluation(tmp_path)["evaluations"]
     assert [row["settings"]["engine"] for row in rows] == ["neural_tangents", "band"]
     assert [row["detail"]["engine"] for row in rows] == ["neural_tangents", "band"]
-    assert "engine: auto" in command("distill-evaluate", "--help").out
+    assert "evaluation.engine=auto" in command("distill-evaluate", "--help").out
     done = command("distill-evaluate", f"coreset={folder}", *NNGP, "evaluation.engine=fast")
     assert done.code == 2 and "choose one of auto, band, neural_tangents" in done.err
 

@@ -15,6 +15,7 @@ from distill_cli.apply.config import APPLICATIONS, keys_of, parse_apply
 from distill_cli.cli.compose import compose, run_folder
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.cli.evaluate import with_run_settings
+from distill_cli.cli.help.answer import answered
 from distill_cli.config import config_dir, parse, plain
 from distill_cli.core.lock import locked, remove_if_unused
 from distill_cli.errors import UserError, choice_error
@@ -32,6 +33,8 @@ USAGE = "distill-apply privacy | membership | explain | continual key=value ..."
 
 def main() -> None:
     """Entry point. Exit codes as `distill`."""
+    if answered("distill-apply", sys.argv[1:]):
+        return
     import hydra
 
     register_resolvers()
@@ -49,8 +52,6 @@ def arguments(typed: Sequence[str]) -> list[str]:
     continual gets its default evaluation; explain takes the coreset's own settings along, as
     distill-evaluate does. Raises UserError.
     """
-    if typed and typed[0] in ("--help", "-h", "--version"):
-        return list(typed)
     if not typed:
         raise UserError(f"application: missing; {USAGE}")
     application, *rest = typed

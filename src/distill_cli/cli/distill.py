@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from distill_cli.cli.errors import exit_codes, job_errors, shows
+from distill_cli.cli.help.answer import answered
 from distill_cli.cli.search import with_space
 from distill_cli.cli.sweep_check import refused
 from distill_cli.config import config_dir, parse, plain
@@ -27,6 +28,8 @@ SWEEPS = ("-m", "--multirun", "hydra.mode=MULTIRUN")
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 failed, 2 wrong input, 128 + signal when stopped."""
+    if answered("distill", sys.argv[1:]):
+        return
     import hydra
 
     register_resolvers()

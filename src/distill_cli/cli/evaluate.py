@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 
 from distill_cli.cli.compose import coreset_override, with_coreset_paths
 from distill_cli.cli.errors import exit_codes, job_errors
+from distill_cli.cli.help.answer import answered
 from distill_cli.config import config_dir
 from distill_cli.core.coreset_io import FORMATS, record
 from distill_cli.core.lock import remove_if_unused
@@ -23,6 +24,8 @@ NOT_INHERITED = ("evaluation", "out", "init", "hydra", "progress", "checkpoint",
 
 def main() -> None:
     """Entry point. Exit codes as `distill`."""
+    if answered("distill-evaluate", sys.argv[1:]):
+        return
     import hydra
     from hydra.core.global_hydra import GlobalHydra
 
@@ -102,7 +105,7 @@ def with_run_settings(arguments: Iterable[str]) -> list[str]:
     typed = with_coreset_paths(arguments)
     given = {item.partition("=")[0].lstrip("+~"): item.partition("=")[2] for item in typed}
     if not given.get("coreset.path"):
-        if any(flag in typed for flag in ("--help", "-h", "--cfg", "-c", "--info")):
+        if any(flag in typed for flag in ("--cfg", "-c", "--info")):
             return typed
         raise UserError("coreset: missing; give coreset=<run folder or coreset file>")
     path = Path(given["coreset.path"].strip("'\"").replace("\\'", "'")).expanduser()

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from distill_cli.cli.compose import with_coreset_paths
 from distill_cli.cli.errors import exit_codes, job_errors
+from distill_cli.cli.help.answer import answered
 from distill_cli.config import config_dir, plain
 from distill_cli.errors import UserError
 from distill_cli.naming import register_resolvers
@@ -14,6 +15,8 @@ from distill_cli.typed import build
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 cannot write, 2 wrong input."""
+    if answered("distill-export", sys.argv[1:]):
+        return
     import hydra
 
     register_resolvers()

@@ -1,28 +1,24 @@
-"""The command `distill-report`: folders and key=value settings, no configuration files."""
+"""The command `distill-report`: key=value settings, no configuration files."""
 
-import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from distill_cli.cli.errors import exit_codes
+from distill_cli.cli.help.answer import answered
+from distill_cli.cli.help.entries import page
 from distill_cli.errors import UserError, choice_error
-
-SETTINGS = {
-    "out": "folder of the page (default: report)",
-    "title": "heading of the page",
-    "images": "most images of a class in a gallery (default: 5)",
-    "figures": "true or false: also write the figures as PNG and SVG (default: true)",
-}
 
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 cannot write, 2 wrong input."""
-    arguments = parser().parse_args().arguments
+    if answered("distill-report", sys.argv[1:]):
+        return
     with exit_codes("report", hydras=False):
-        settings = split(arguments)
+        settings = split(sys.argv[1:])
         from distill_cli.tasks.report import Config, run
         from distill_cli.typed import build
 
@@ -30,38 +26,44 @@ def main() -> None:
             print(line, flush=True)
 
 
-def parser() -> argparse.ArgumentParser:
-    """What --help shows."""
-    keys = "\n".join(f"  {key}=...  {text}" for key, text in SETTINGS.items())
-    made = argparse.ArgumentParser(
-        "distill-report",
-        description="One page over many runs: table, curves, pictures, comparison, cost.",
-        epilog=f"settings:\n{keys}\n\nexample:\n  distill-report outputs out=site",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    made.add_argument("arguments", nargs="*", metavar="FOLDER or KEY=VALUE")
-    return made
-
-
 def split(arguments: Sequence[str]) -> dict[str, Any]:
-    """Folders and settings apart; values are read as YAML, as everywhere.
+    """Settings by key; words that stand alone are folders, as if typed runs=.
 
-    Raises UserError for unknown settings.
+    Values are read as YAML, as everywhere. Raises UserError for unknown settings and options.
     """
-    settings: dict[str, Any] = {"folders": []}
+    known = [entry.key for entry in page("report").entries]
+    settings: dict[str, Any] = {"runs": []}
     for argument in arguments:
         key, equals, value = argument.partition("=")
+        if argument.startswith("-"):
+            hint = f"{key.lstrip('-')}={value or 'VALUE'}"
+            raise UserError(
+                f"{argument}: no such option; settings are typed without dashes, e.g. {hint}; "
+                "see distill-report --help"
+            )
         if not equals or not key.isidentifier():
-            settings["folders"].append(argument)
-        elif key not in SETTINGS:
-            raise choice_error("key", key, SETTINGS)
+            settings["runs"].append(argument)
+        elif key not in known:
+            raise choice_error("key", key, known)
+        elif key == "runs":
+            settings["runs"] += folders(value)
         else:
             settings[key] = value if key in ("out", "title") else read(key, value)
     return settings
 
 
+def folders(value: str) -> list[str]:
+    """[a,b] or a,b as several folders; a folder that exists with its comma is one."""
+    if value.startswith("["):
+        found = read("runs", value)
+        return [str(one) for one in found] if isinstance(found, list) else [value]
+    if value and Path(value).expanduser().exists():
+        return [value]
+    return [part for part in value.split(",") if part]
+
+
 def read(key: str, value: str) -> Any:
-    """A number or truth value. UserError where it cannot be read."""
+    """A list, number or truth value. UserError where it cannot be read."""
     try:
         return yaml.safe_load(value)
     except yaml.YAMLError:

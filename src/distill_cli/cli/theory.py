@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from distill_cli.cli.compose import as_override
 from distill_cli.cli.errors import exit_codes, job_errors
+from distill_cli.cli.help.answer import answered
 from distill_cli.config import config_dir, plain
 from distill_cli.core.files import check_out
 from distill_cli.core.lock import remove_if_unused
@@ -24,6 +25,8 @@ OWN = ("task", "study", "artefact", "results", "slow", "progress", "out")  # not
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 cannot write, 2 wrong input, 128 + signal when stopped."""
+    if answered("distill-theory", sys.argv[1:]):
+        return
     import hydra
 
     register_resolvers()

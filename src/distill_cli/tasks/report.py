@@ -14,10 +14,10 @@ MARK = "distill_cli"  # every page of ours says who made it
 
 @dataclass(frozen=True)
 class Config:
-    """folders: searched for runs; out: the page's folder; title: its heading; images: most images
-    of a class in a gallery; figures: also write the figures as PNG and SVG."""
+    """runs: folders that are searched for runs; out: the page's folder; title: its heading; images:
+    most images of a class in a gallery; figures: also write the figures as PNG and SVG."""
 
-    folders: tuple[str, ...]
+    runs: tuple[str, ...]
     out: str = "report"
     title: str = "Dataset distillation runs"
     images: int = 5
@@ -25,8 +25,10 @@ class Config:
 
     def __post_init__(self) -> None:
         at_least("images", self.images, 1)
-        if not self.folders:
-            raise UserError("folders: missing; give folders that hold runs: distill-report outputs")
+        if not self.runs:
+            raise UserError(
+                "runs: missing; give a folder that holds runs: distill-report runs=outputs"
+            )
 
 
 def run(config: Config) -> list[str]:
@@ -37,12 +39,12 @@ def run(config: Config) -> list[str]:
     out = Path(config.out).expanduser()
     check_out(out)
     check_page(out)
-    found = collect(Path(folder).expanduser() for folder in config.folders)
+    found = collect(Path(folder).expanduser() for folder in config.runs)
     passed = [f"passed over: {s.folder}: {s.reason}" for s in found.skipped]
     if not found.runs:
         reason = f"; {passed[0]}" if passed else ""
         more = f", and {len(passed) - 1} more" if len(passed) > 1 else ""
-        raise UserError(f"{', '.join(config.folders)}: no finished run{reason}{more}")
+        raise UserError(f"{', '.join(config.runs)}: no finished run{reason}{more}")
     from distill_cli.report.site import write_site
 
     made = write_site(found, out, config.title, config.images, config.figures)
