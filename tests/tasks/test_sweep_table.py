@@ -60,7 +60,7 @@ def test_table_of_a_sweep_with_a_failure(tmp_path, capsys):
     folder = sweep.sweep_folder(arguments)
     with (folder / "sweep.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["status"] for row in rows] == ["done", "done", "failed", "running"]
+    assert [row["status"] for row in rows] == ["done", "done", "failed", "failed"]
     assert float(rows[1]["krr_nngp"]) == 0.92
     assert json.loads((folder / "sweep.json").read_text())["jobs"][2]["error"].endswith("too many")
     assert sweep.journal(0, "x", tmp_path) is None  # the variable is gone
