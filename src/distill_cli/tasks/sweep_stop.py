@@ -110,6 +110,7 @@ class Guard:
         Guard.current = self
         signals.BEFORE_END.append(self.inside_native)
         if self.workers:
+            start_trackers()
             mask = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
             waiter.start()
         try:
@@ -129,6 +130,18 @@ class Guard:
         """Receive signals until the block is left, which sends one more."""
         while not self.deaf:
             self.receive(signal.sigwait(NUMBERS))
+
+
+def start_trackers() -> None:
+    """Start the helper processes of multiprocessing and joblib, which else are started with the
+    first worker, and then unblock signals in the thread that starts them."""
+    from multiprocessing import resource_tracker
+
+    resource_tracker.ensure_running()
+    with contextlib.suppress(ImportError):
+        from joblib.externals.loky.backend import resource_tracker as of_joblib
+
+        of_joblib.ensure_running()
 
 
 def any_running(folder: Path) -> bool:
