@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from distill_cli.core.files import read_json, write_json
 from distill_cli.core.lock import emptied, holding, remove_if_unused
-from distill_cli.errors import RunStopped
+from distill_cli.errors import RunStopped, StorageError, UserError
 from distill_cli.tasks.sweep_files import NOT_STARTED, Row, write_files
 from distill_cli.tasks.sweep_stop import PROCESS, VARIABLE, Guard, Worker, stop_file
 from distill_cli.tasks.sweep_text import describe
@@ -70,8 +70,13 @@ def sweep(arguments: Sequence[str]) -> Iterator[None]:
             conclude(folder, True)
             lock.unlink(missing_ok=True)
 
-        guard = Guard(folder, has_workers(arguments), ended)
-        with handed_down(folder), guard.installed():
+        launcher = launcher_of(arguments)
+        guard = Guard(folder, launcher != "basic", ended)
+        with (
+            handed_down(folder),
+            removed(stop_file(folder), launcher == "joblib"),
+            guard.installed(),
+        ):
             try:
                 yield
             except BaseException as error:
@@ -98,10 +103,21 @@ def sweep_folder(arguments: Iterable[str]) -> Path:
     return Path(out).expanduser().absolute() / "sweeps" / digest
 
 
-def has_workers(arguments: Iterable[str]) -> bool:
-    """Whether the jobs run in other processes than the one that starts the sweep."""
+def launcher_of(arguments: Iterable[str]) -> str:
+    """Hydra's launcher; with `basic` the jobs run in the process that starts the sweep."""
     chosen = [word.partition("=")[2] for word in arguments if word.startswith("hydra/launcher=")]
-    return bool(chosen) and chosen[-1] != "basic"
+    return chosen[-1] if chosen else "basic"
+
+
+@contextlib.contextmanager
+def removed(path: Path, gone: bool) -> Iterator[None]:
+    """Remove the request to stop after a sweep that has no job left which might begin; jobs in a
+    cluster's queue still have to find it."""
+    try:
+        yield
+    finally:
+        if gone:
+            path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -167,7 +183,7 @@ def recorded(book: Journal | None) -> Iterator[None]:
         book.write("pruned", score=error.score, error=one_line(error))
         raise
     except BaseException as error:
-        stopped = is_stop(error)
+        stopped = is_stop(error, worker.asked() if worker else Guard.asked())
         book.write("stopped" if stopped else "failed", error=one_line(error))
         if worker is None:
             # Hydra would take an ordinary error, which the signal led to, for the job's failure.
@@ -183,11 +199,14 @@ def recorded(book: Journal | None) -> Iterator[None]:
         Journal.running = None
 
 
-def is_stop(error: BaseException) -> bool:
-    """Whether a job ended because it was told to."""
+def is_stop(error: BaseException, asked: bool) -> bool:
+    """Whether a job ended because it was told to. asked: whether the sweep is being stopped; then
+    an error without a message for users is taken for a consequence, e.g. of a broken import."""
     if isinstance(error, RunStopped):
         return error.code > 128
-    return isinstance(error, KeyboardInterrupt | BrokenPipeError) or Guard.asked()
+    if isinstance(error, KeyboardInterrupt | BrokenPipeError):
+        return True
+    return asked and not isinstance(error, UserError | StorageError)
 
 
 def one_line(error: BaseException) -> str:

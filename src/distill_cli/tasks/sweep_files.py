@@ -173,10 +173,12 @@ def seed_rows(lines: Sequence[Line]) -> list[Row]:
             for protocol in protocols(done)
         } | {"validation": [{"accuracy": value} for value in valid if value is not None]}
         for protocol, found in columns.items():
+            if not found:
+                continue
             row = {"settings": name, "protocol": protocol, "jobs": len(group), "n": len(found)}
             for measure in MEASURES:
                 values = [own[measure] for own in found if measure in own]
-                full = bool(found) and len(values) == len(found)
+                full = len(values) == len(found)
                 row[f"{measure}_mean"] = statistics.mean(values) if full else None
                 row[f"{measure}_std"] = (
                     statistics.stdev(values) if full and len(found) > 1 else None

@@ -26,6 +26,7 @@ VARIABLE = "DISTILL_SWEEP"
 PROCESS = "DISTILL_SWEEP_PROCESS"
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 POLL = 0.2  # seconds
+REMIND = 10  # polls
 
 
 def stop_file(folder: Path) -> Path:
@@ -71,6 +72,8 @@ class Guard:
         if self.deaf:
             return
         first, self.signal = self.signal is None, self.signal or signal.Signals(number)
+        if first and not self.workers:
+            threading.Thread(target=self.remind, daemon=True).start()
         if self.workers and not self.leaving:
             write_json(stop_file(self.folder), {"signals": 1 if first else 2})
             if first:
@@ -83,13 +86,22 @@ class Guard:
             raise KeyboardInterrupt
         _thread.interrupt_main()
 
+    def remind(self) -> None:
+        """Ask again until the sweep ends: an exception that a signal raises may be lost, in a
+        callback or while modules are imported."""
+        while not self.deaf:
+            time.sleep(POLL * REMIND)
+            if not self.deaf and wants_signal(self):
+                signal.pthread_kill(threading.main_thread().ident or 0, self.signal or NUMBERS[0])
+
     def leave_when_idle(self) -> None:
         """End the sweep when no job runs: the others do not begin any more."""
-        while any_running(self.folder):
+        while any_running(self.folder) and not self.deaf:
             time.sleep(POLL)
-        if not self.leaving:
+        while not self.deaf:
             self.leaving = True
             _thread.interrupt_main()
+            time.sleep(POLL * REMIND)
 
     def inside_native(self, code: int, line: str) -> bool:
         """See signals.BEFORE_END."""
@@ -132,6 +144,13 @@ class Guard:
             self.receive(signal.sigwait(NUMBERS))
 
 
+def wants_signal(owner: object) -> bool:
+    """Whether a signal that was asked for still has to reach the main thread: its handler is that
+    of `owner`, which raises, or that of a job (signals.StopRequest) that has got none yet."""
+    target = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return target is owner or (isinstance(target, signals.StopRequest) and not target.received)
+
+
 def start_trackers() -> None:
     """Start the helper processes of multiprocessing and joblib, which else are started with the
     first worker, and then unblock signals in the thread that starts them."""
@@ -158,7 +177,6 @@ class Worker:
     def __init__(self, folder: Path) -> None:
         self.folder, self.parent = folder, os.getppid()
         self.write: Callable[..., None] | None = None  # the record of the job that runs
-        self.sent = 0
 
     @staticmethod
     def here(folder: Path) -> "Worker | None":
@@ -187,7 +205,6 @@ class Worker:
     @contextlib.contextmanager
     def working(self, write: Callable[..., None]) -> Iterator[None]:
         """Around a job. The handler stays afterwards, and does nothing between jobs."""
-        self.sent = 0
         self.write = write
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self.receive)
@@ -207,7 +224,8 @@ class Worker:
         return str(self.parent) == os.environ.get(PROCESS) and not self.orphaned()
 
     def watch(self) -> None:
-        """Pass the request on, once for each signal of the first process; end with it."""
+        """Pass the request on, and a second one; end with the first process."""
+        wait, twice = 0, False
         while True:
             time.sleep(POLL)
             orphaned = self.orphaned()
@@ -217,6 +235,7 @@ class Worker:
                 continue
             found = read_json(stop_file(self.folder))
             count = found.get("signals", 1) if isinstance(found, dict) else int(orphaned)
-            if self.sent < count:
-                self.sent += 1
+            wait = max(wait - 1, 0)
+            if (count and wants_signal(self) and not wait) or (count > 1 and not twice):
+                wait, twice = REMIND, count > 1
                 os.kill(os.getpid(), signal.SIGTERM)
