@@ -8,7 +8,7 @@ import pytest
 from distill_cli.cli import sweep_check
 from distill_cli.config import TuningConfig
 from distill_cli.errors import UserError
-from distill_cli.tasks import sweep
+from distill_cli.tasks import sweep, sweep_files
 from distill_cli.tasks.sweep_rule import MedianRule, score_at
 
 
@@ -60,7 +60,7 @@ def test_table_of_a_sweep_with_a_failure(tmp_path, capsys):
     folder = sweep.sweep_folder(arguments)
     with (folder / "sweep.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["status"] for row in rows] == ["done", "done", "failed", "running"]
+    assert [row["status"] for row in rows] == ["done", "done", "failed", "failed"]
     assert float(rows[1]["krr_nngp"]) == 0.92
     assert json.loads((folder / "sweep.json").read_text())["jobs"][2]["error"].endswith("too many")
     assert sweep.journal(0, "x", tmp_path) is None  # the variable is gone
@@ -114,6 +114,106 @@ def test_jobs_of_a_sweep(words, count):
 def test_a_job_that_repeats_another_is_named():
     with pytest.raises(UserError, match=r"job 2 of 3 \(seed=1\): the same as job 1"):
         sweep_check.refused(["-m", "seed=0,1,1"])
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["rerun=always,never"], r"job 1 of 2 \(rerun=never\): the same run as job 0 "
+         r"\(rerun=always\), because rerun does not make another run"),
+        (["seed=0,1", "progress=plain,none"], "because progress does not"),
+        (["evaluation.limit=10,20"], r"because evaluation\.limit does not"),
+        (["method=random", "steps=10,20"], "because steps does not"),
+    ],
+)  # fmt: skip
+def test_jobs_with_one_result_folder_are_refused(words, text):
+    with pytest.raises(UserError, match=text):
+        sweep_check.refused(["-m", *words])
+
+
+def test_a_search_over_a_key_that_makes_no_run_is_refused():
+    words = ["-m", "search=optuna", "checkpoint.seconds=range(1,9)"]
+    with pytest.raises(UserError, match=r"checkpoint\.seconds does not make another run"):
+        sweep_check.refused(words)
+
+
+def test_the_number_of_trials_is_known_before_the_first():
+    words = ["-m", "search=optuna", "method.ridge=interval(0.1,1)"]
+    assert sweep_check.trials(words) == 20
+    assert sweep_check.trials([*words, "hydra.sweeper.n_trials=3"]) == 3
+    assert sweep_check.trials(["-m", "seed=0,1"]) == 0
+
+
+def rows_of(folder, name):
+    with (folder / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_columns_of_the_files(tmp_path, capsys):
+    arguments = ["-m", "ipc=1,2", "seed=0,1", f"out={tmp_path}"]
+    accuracies = {(1, 0): 0.5, (1, 1): 0.6, (2, 0): 0.7}
+    with sweep.sweep(arguments):
+        cells = [(ipc, seed) for ipc in (1, 2) for seed in (0, 1)]
+        commands = [
+            f"distill ipc={ipc} seed={seed} 'dataset.path=a b' steps=10 out=x progress=none"
+            for ipc, seed in cells
+        ]
+        sweep.plan([(line, tmp_path / str(at)) for at, line in enumerate(commands)])
+        for job, cell in enumerate(cells):
+            if cell not in accuracies:
+                continue
+            folder = tmp_path / str(job)
+            folder.mkdir()
+            with sweep.recorded(sweep.journal(job, commands[job], folder)):
+                row = {
+                    "protocol": "krr_nngp", "accuracy": accuracies[cell], "nll": 1.0 + job,
+                    "ece": None if job == 1 else 0.25,
+                    "baseline_random": {"accuracy": 0.4}, "baseline_herding": {"accuracy": 0.3},
+                }  # fmt: skip
+                result = {"evaluations": [row], "validation": {"accuracy": 0.8}, "steps": 9}
+                (folder / "result.json").write_text(json.dumps(result))
+    folder = sweep.sweep_folder(arguments)
+    rows = rows_of(folder, "sweep.csv")
+    present = "job settings status best_step steps validation krr_nngp seconds error folder command"
+    assert list(rows[0])[:11] == present.split()
+    assert list(rows[0])[11:] == [
+        "ipc", "seed", "dataset.path", "given_steps", "krr_nngp_nll", "krr_nngp_ece",
+        "krr_nngp_baseline", "krr_nngp_baseline_herding",
+    ]  # fmt: skip
+    assert [row["status"] for row in rows] == ["done", "done", "done", "not started"]
+    assert (rows[3]["ipc"], rows[3]["seed"], rows[3]["krr_nngp"]) == ("2", "1", "")
+    assert (rows[1]["steps"], rows[1]["given_steps"]) == ("9", "10")
+    assert float(rows[1]["krr_nngp_nll"]) == 2.0 and rows[1]["krr_nngp_ece"] == ""
+    assert float(rows[0]["krr_nngp_baseline"]) == 0.4
+    seeds = [row for row in rows_of(folder, "sweep_seeds.csv") if row["protocol"] == "krr_nngp"]
+    assert [(row["ipc"], row["jobs"], row["n"]) for row in seeds] == [
+        ("1", "2", "2"),
+        ("2", "2", "1"),
+    ]
+    assert float(seeds[0]["accuracy_mean"]) == pytest.approx(0.55)
+    assert float(seeds[0]["accuracy_std"]) == pytest.approx(0.1 / 2**0.5)
+    assert float(seeds[0]["nll_mean"]) == pytest.approx(1.5)
+    assert seeds[0]["ece_mean"] == "" and seeds[1]["accuracy_std"] == ""
+    assert float(seeds[0]["baseline_mean"]) == pytest.approx(0.4)
+    assert "4 jobs: 3 done, 1 not started" in capsys.readouterr().out
+
+
+def test_no_file_of_means_without_seeds(tmp_path):
+    arguments = ["-m", "ipc=1,2", f"out={tmp_path}"]
+    folder = sweep.sweep_folder(arguments)
+    with sweep.sweep(arguments):
+        for job in (0, 1):
+            with sweep.recorded(sweep.journal(job, f"distill ipc={job + 1}", tmp_path / str(job))):
+                (folder / "sweep_seeds.csv").write_text("of a former sweep")
+    assert (folder / "sweep.csv").exists() and not (folder / "sweep_seeds.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("1e-3", 1e-3), ("'a b'", "a b"), ("nan", "nan"), ("[1,2]", "[1,2]"), ("", "")],
+)
+def test_values_of_overrides(text, value):
+    assert sweep_files.plain(text) == value
 
 
 def test_no_sweep_no_table(tmp_path, capsys):

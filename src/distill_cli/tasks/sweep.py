@@ -2,64 +2,81 @@
 
 Every job, in whatever process or on whatever machine, writes <folder>/jobs/<number>.json when it
 begins and when it ends; the process that started the sweep reads them at its end, also when jobs
-failed. <folder> is <out>/sweeps/<digest of the command>, handed down in the environment variable
-DISTILL_SWEEP. Imports no jax.
+failed or the sweep was stopped (sweep_stop.py). <folder> is <out>/sweeps/<digest of the command>,
+handed down in the environment variable DISTILL_SWEEP. Imports no jax.
 """
 
 import contextlib
-import csv
 import hashlib
-import io
 import json
 import os
-import shlex
-import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from distill_cli.core.files import read_json, write_bytes, write_json
+from distill_cli.core.files import read_json, write_json
 from distill_cli.core.lock import emptied, holding
-from distill_cli.report.results import evaluations, number, section
-from distill_cli.report.words import NONE, duration
-from distill_cli.tables.render import aligned
-from distill_cli.train.tracking import StopTraining
+from distill_cli.errors import RunStopped
+from distill_cli.tasks.sweep_files import NOT_STARTED, Row, write_files
+from distill_cli.tasks.sweep_jobs import (
+    JobStopped,
+    Journal,
+    TrialPruned,
+    journal,
+    portable,
+    recorded,
+)
+from distill_cli.tasks.sweep_stop import PROCESS, VARIABLE, Guard, stop_file
+from distill_cli.tasks.sweep_text import describe
 
-VARIABLE = "DISTILL_SWEEP"
-Row = dict[str, Any]
-
-
-class TrialPruned(StopTraining):
-    """A trial that was stopped because others are better; score: its best validation accuracy."""
-
-    def __init__(self, message: str, score: float) -> None:
-        super().__init__(message)
-        self.score = score
+LOST = ("TerminatedWorkerError", "BrokenProcessPool")  # of joblib
 
 
 @contextlib.contextmanager
 def sweep(arguments: Sequence[str]) -> Iterator[None]:
-    """Around the whole of a command: prints and writes the table where it was a sweep."""
+    """Around the whole of a command: prints and writes the table where it was a sweep.
+
+    Raises RunStopped (128 + signal) where the sweep or a job of it was stopped, and (1) where the
+    process of a job was lost.
+    """
     if not {"-m", "--multirun"} & set(arguments) or {"--cfg", "-c", "--help"} & set(arguments):
         yield
         return
     folder = sweep_folder(arguments)
     taken = f"{folder}: this same sweep is running"
-    with emptied(folder), holding(folder / "sweep.lock", taken, keep=False):
-        for old in folder.glob("jobs/*.json"):
+    lock = folder / "sweep.lock"
+    with emptied(folder), holding(lock, taken, keep=False):
+        for old in (*folder.glob("jobs/*.json"), folder / "planned.json", stop_file(folder)):
             old.unlink(missing_ok=True)
-        former = os.environ.get(VARIABLE)
-        os.environ[VARIABLE] = str(folder)
-        try:
-            yield
-        finally:
-            os.environ.pop(VARIABLE)
-            if former is not None:
-                os.environ[VARIABLE] = former
-            rows = read_rows(folder)
-            if rows:
-                print(conclude(folder, rows), flush=True)
+
+        def ended(line: str) -> None:
+            """The process ends at once, inside native code."""
+            if Journal.running is not None:
+                Journal.running.write("stopped", error=line)
+            conclude(folder, True)
+            lock.unlink(missing_ok=True)
+
+        launcher = launcher_of(arguments)
+        guard = Guard(folder, launcher != "basic", ended)
+        with (
+            handed_down(folder),
+            removed(stop_file(folder), launcher == "joblib"),
+            guard.installed(),
+        ):
+            try:
+                yield
+            except BaseException as error:
+                guard.deaf = True
+                conclude(folder, guard.ends(error))
+                if guard.signal is not None and not isinstance(error, SystemExit):
+                    raise guard.stopped() from error
+                if type(error).__name__ in LOST:
+                    text = "the process of a job was lost (is the memory too small?)"
+                    raise RunStopped(f"{text}; the same command goes on", 1) from error
+                raise
+            guard.deaf = True
+            states = conclude(folder, guard.signal is not None)
+            if guard.signal is not None or "stopped" in states:
+                raise guard.stopped()
 
 
 def sweep_folder(arguments: Iterable[str]) -> Path:
@@ -71,161 +88,97 @@ def sweep_folder(arguments: Iterable[str]) -> Path:
     return Path(out).expanduser().absolute() / "sweeps" / digest
 
 
-@dataclass(frozen=True)
-class Journal:
-    """The record of one job of a sweep."""
-
-    path: Path
-    about: Mapping[str, Any]
-
-    def write(self, status: str, **more: Any) -> None:
-        """status: running, done, failed, pruned or stopped."""
-        write_json(self.path, {**self.about, "status": status, **more})
-
-
-def journal(job: object, command: str, folder: Path) -> Journal | None:
-    """The record of this process's job; None outside of a sweep."""
-    place = os.environ.get(VARIABLE)
-    if not place:
-        return None
-    about = {"job": job, "command": command, "folder": str(folder.absolute())}
-    return Journal(Path(place) / "jobs" / f"{job}.json", about)
+def launcher_of(arguments: Iterable[str]) -> str:
+    """Hydra's launcher; with `basic` the jobs run in the process that starts the sweep."""
+    chosen = [word.partition("=")[2] for word in arguments if word.startswith("hydra/launcher=")]
+    return chosen[-1] if chosen else "basic"
 
 
 @contextlib.contextmanager
-def recorded(book: Journal | None) -> Iterator[None]:
-    """Around a job: what it failed of is recorded, and raised."""
-    if book is None:
-        yield
-        return
-    book.write("running")
+def removed(path: Path, gone: bool) -> Iterator[None]:
+    """Remove the request to stop after a sweep that has no job left which might begin; jobs in a
+    cluster's queue still have to find it."""
     try:
         yield
-    except TrialPruned as error:
-        book.write("pruned", score=error.score, error=" ".join(str(error).split()))
-        raise
-    except BaseException as error:
-        kind = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
-        text = " ".join(str(error).split()) or type(error).__name__
-        book.write(kind, error=text)
-        raise
+    finally:
+        if gone:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def handed_down(folder: Path) -> Iterator[None]:
+    """The variables by which the processes of jobs find their sweep."""
+    former = {name: os.environ.get(name) for name in (VARIABLE, PROCESS)}
+    os.environ.update({VARIABLE: str(folder), PROCESS: str(os.getpid())})
+    try:
+        yield
+    finally:
+        for name, value in former.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def read_rows(folder: Path) -> list[Row]:
-    """Records of all jobs, in their order; what is not JSON is left out."""
+    """Records of all jobs that were begun, in their order; what is not JSON is left out."""
     found = [read_json(path) for path in folder.glob("jobs/*.json")]
     rows = [row for row in found if isinstance(row, dict) and "command" in row]
     return sorted(rows, key=lambda row: str(row["job"]).zfill(9))
 
 
-def conclude(folder: Path, rows: Sequence[Row]) -> str:
-    """Write sweep.json and sweep.csv; the table, the means over seeds and the failures as text."""
-    table = [flat(row) for row in varying(rows)]
-    write_json(folder / "sweep.json", {"schema": 1, "jobs": table})
-    keys = list(dict.fromkeys(key for row in table for key in row))
-    out = io.StringIO()
-    writer = csv.DictWriter(out, keys, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(table)
-    write_bytes(folder / "sweep.csv", out.getvalue().encode())
-    return "\n".join(
-        ["", *text_table(table), *seed_means(table), *ending(table), f"sweep    {folder}"]
-    )
-
-
-def varying(rows: Sequence[Row]) -> list[Row]:
-    """Rows with "settings": the overrides in which the jobs differ."""
-    words = [shlex.split(str(row["command"]))[1:] for row in rows]
-    common = set(words[0]).intersection(*words) if len(rows) > 1 else set()
-    return [
-        {**row, "settings": " ".join(word for word in own if word not in common) or "-"}
-        for row, own in zip(rows, words, strict=True)
-    ]
-
-
-def flat(row: Row) -> Row:
-    """One row of the CSV: settings, status, scores, cost."""
-    result = read_json(Path(row["folder"]) / "result.json") if row["status"] == "done" else None
-    result = result if isinstance(result, dict) else {}
-    measured = {
-        str(e.get("protocol")): e["accuracy"] for e in evaluations(result) if "accuracy" in e
-    }
-    validation = number(section(result, "validation").get("accuracy"))
-    return {
-        "job": row["job"], "settings": row["settings"], "status": row["status"],
-        "best_step": result.get("best_step"), "steps": result.get("steps"),
-        "validation": row.get("score") if validation is None else validation, **measured,
-        "seconds": section(result, "seconds").get("total"), "error": row.get("error", ""),
-        "folder": row["folder"], "command": row["command"],
-    }  # fmt: skip
-
-
-def protocols(table: Sequence[Row]) -> list[str]:
-    """Columns of the table that are test accuracies."""
-    fixed = {
-        "job", "settings", "status", "best_step", "steps", "validation", "seconds", "error",
-        "folder", "command",
-    }  # fmt: skip
-    return list(dict.fromkeys(key for row in table for key in row if key not in fixed))
-
-
-def text_table(table: Sequence[Row]) -> list[str]:
-    """One aligned line per job."""
-    names = protocols(table)
-    head = ("settings", "status", "steps", "validation", *names, "time")
-
-    def shown(value: object) -> str:
-        found = number(value)
-        return NONE if found is None else f"{100 * found:.2f} %"
-
-    rows = tuple(
-        (
-            row["settings"], row["status"], NONE if row["steps"] is None else str(row["steps"]),
-            shown(row["validation"]), *(shown(row.get(name)) for name in names),
-            duration(row["seconds"]),
-        )
-        for row in table
-    )  # fmt: skip
-    return aligned(head, rows)
-
-
-def seed_means(table: Sequence[Row]) -> list[str]:
-    """Mean and deviation over the seeds of jobs that are alike otherwise."""
-    groups: dict[str, list[Row]] = {}
-    for row in table:
-        words = [word for word in row["settings"].split(" ") if not word.startswith("seed=")]
-        if row["status"] == "done" and len(words) < len(row["settings"].split(" ")):
-            groups.setdefault(" ".join(words) or "all", []).append(row)
-    lines = []
-    for name, rows in groups.items():
-        parts = []
-        for protocol in protocols(rows):
-            values = [100 * row[protocol] for row in rows if number(row.get(protocol)) is not None]
-            if len(values) > 1:
-                spread = statistics.stdev(values)
-                parts.append(f"{protocol} {statistics.mean(values):.2f} ± {spread:.2f} %")
-        if parts:
-            lines.append(f"  over {len(rows)} seeds, {name}: {', '.join(parts)}")
-    return ["", *lines] if lines else []
-
-
-def ending(table: Sequence[Row]) -> list[str]:
-    """The best trial by its validation score, and what failed."""
-    lines = []
-    searched = [row for row in table if "search=" in row["command"]]
-    scored = [row for row in searched if number(row["validation"]) is not None]
-    if scored:
-        over = [row for row in scored if row["status"] == "done"]
-        best = max(over or scored, key=lambda row: row["validation"])
-        words = [
-            w for w in shlex.split(best["command"]) if not w.startswith(("search=", "tuning."))
+def plan(jobs: Sequence[tuple[str, Path]], trials: int = 0) -> None:
+    """Before the first job: the (command, folder) of each, or how many trials a search makes."""
+    if place := os.environ.get(VARIABLE):
+        rows = [
+            {"job": job, "command": command, "folder": str(folder.absolute())}
+            for job, (command, folder) in enumerate(jobs)
         ]
-        lines.append(f"best validation: {best['settings']}; to measure it on test data:")
-        lines.append(f"  {shlex.join([*words, 'validation.disjoint=true'])}")
-    failed = [row for row in table if row["status"] not in ("done", "pruned")]
-    if failed:
-        lines.append(f"{len(failed)} of {len(table)} jobs failed:")
-        for row in failed:
-            why = row["error"] or "did not end; its process was lost"
-            lines.append(f"  {row['settings']}: {why}")
-    return ["", *lines] if lines else []
+        rows += [{"job": job, "command": "", "folder": ""} for job in range(trials)]
+        write_json(Path(place) / "planned.json", rows)
+
+
+def all_rows(folder: Path, stopped: bool) -> list[Row]:
+    """A row for every job, each done, pruned, failed, stopped or not started.
+
+    stopped: whether the sweep ended before its time.
+    """
+    rows = read_rows(folder)
+    for row in rows:
+        if row["status"] == "running" and stopped:
+            row |= {"status": "stopped", "error": "ended at once, without its last steps"}
+        elif row["status"] == "running":
+            row |= {"status": "failed", "error": "did not end; its process was lost"}
+    begun = {row["job"] for row in rows}
+    planned = read_json(folder / "planned.json") or []
+    # A search that is over made as many trials as it needed.
+    left = [row for row in planned if row["job"] not in begun and (row["command"] or stopped)]
+    rows += [{**row, "status": NOT_STARTED} for row in left]
+    return sorted(rows, key=lambda row: str(row["job"]).zfill(9))
+
+
+def conclude(folder: Path, stopped: bool) -> set[str]:
+    """Write the sweep's files and print its table, if a job was begun or the sweep was stopped;
+    the states that its jobs ended in."""
+    rows = all_rows(folder, stopped)
+    states = {row["status"] for row in rows}
+    if (stopped and rows) or states - {NOT_STARTED}:
+        table = write_files(folder, rows)
+        print("\n".join(["", *describe(table), f"sweep    {folder}"]), flush=True)
+    return states
+
+
+__all__ = [
+    "VARIABLE",
+    "JobStopped",
+    "Journal",
+    "TrialPruned",
+    "all_rows",
+    "conclude",
+    "journal",
+    "plan",
+    "portable",
+    "read_rows",
+    "recorded",
+    "sweep",
+    "sweep_folder",
+]

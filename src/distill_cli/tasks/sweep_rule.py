@@ -13,7 +13,8 @@ from pathlib import Path
 
 from distill_cli.config import Config, TuningConfig
 from distill_cli.report.results import read_metrics
-from distill_cli.tasks.sweep import VARIABLE, TrialPruned, read_rows
+from distill_cli.tasks.sweep import TrialPruned, read_rows
+from distill_cli.tasks.sweep_stop import VARIABLE
 
 
 @dataclass

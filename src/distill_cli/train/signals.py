@@ -6,11 +6,15 @@ import signal
 import sys
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from distill_cli.core import hosts
 from distill_cli.errors import RunStopped
-from distill_cli.train.native_calls import ended_by_signals
+from distill_cli.train.native_calls import ended_by_signals, exit_at_once
+
+# Called with (exit code, line) before a signal ends the process at once, inside native code; where
+# one returns True the process stays (tasks/sweep_stop.py).
+BEFORE_END: list[Callable[[int, str], bool]] = []
 
 
 class StopRequest:
@@ -67,6 +71,16 @@ def terminal() -> int:
         return 2
 
 
+def end_at_once(code: int, line: str) -> None:
+    """Print a line and leave without unwinding, unless one of BEFORE_END keeps the process."""
+    kept = False
+    for keep in BEFORE_END:
+        with contextlib.suppress(Exception):  # a full disk must not keep the process
+            kept |= keep(code, line)
+    if not kept:
+        exit_at_once(code, line)
+
+
 @contextlib.contextmanager
 def stop_requests(at_once: bool = False) -> Iterator[StopRequest]:
     """Within this block signals become requests; the former handlers come back after it.
@@ -82,7 +96,11 @@ def stop_requests(at_once: bool = False) -> Iterator[StopRequest]:
     numbers = (signal.SIGINT, signal.SIGTERM)
     former = {number: signal.signal(number, request.receive) for number in numbers}
     alone = at_once and hosts.count() == 1
-    watched = ended_by_signals(lambda: request.unsaved) if alone else contextlib.nullcontext()
+    watched = (
+        ended_by_signals(lambda: request.unsaved, end_at_once)
+        if alone
+        else contextlib.nullcontext()
+    )
     try:
         with watched:
             yield request
