@@ -68,10 +68,17 @@ def test_other_numbers_of_images_are_refused(labels, ipc, said):
 
 
 @pytest.mark.parametrize(
+    ("words", "said"), [((), "give init.path="), (("init.path=/nowhere",), "/nowhere: no such")]
+)
+def test_a_start_that_is_not_there_ends_before_any_work(command, tmp_path, words, said):
+    done = command("distill", *RUN, "init=coreset", *words)
+    assert done.code == 2 and said in done.err and done.err.count("\n") == 1
+    assert not (tmp_path / "cache").exists() and not list(tmp_path.rglob("distill.log"))
+
+
+@pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "give init.path="),
-        ({"path": "/nowhere"}, "init.path=/nowhere: no such"),
         ({"path": __file__, "format": "jpg"}, "init.format=jpg"),
         ({"path": __file__, "index": -1}, "init.index=-1"),
     ],

@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from distill_cli.cli.messages import no_name, one_line, unknown_option
+from distill_cli.cli.quoting import with_quotes
 from distill_cli.core import hosts
 from distill_cli.core.host_place import SWITCH, announced, place
 from distill_cli.errors import RunStopped, StorageError, UserError
@@ -28,6 +29,8 @@ def exit_codes(config_name: str, several: bool = False, hydras: bool = True) -> 
     options are those of Hydra."""
     # Hydra would print its own several lines and exit with 1; raised errors are printed below.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    if hydras:
+        sys.argv[1:] = with_quotes(sys.argv[1:])
     try:
         if hydras and (wrong := unknown_option(sys.argv[1:])):
             raise wrong

@@ -23,6 +23,8 @@ def quoted(word: str) -> str:
     key, equals, value = word.partition("=")
     if not equals or not re.fullmatch(r"[+\w./@-]+", key) or key.startswith("-"):
         return word
+    if key == "coreset":  # a path as it stands (compose.with_coreset_paths)
+        return word
     is_list = value.startswith("[") and value.endswith("]")
     inner = value[1:-1] if is_list else value
     if PLAIN.fullmatch(inner) or MEANT.search(value) or (is_list and re.search(r"[\['\"]", inner)):

@@ -22,13 +22,17 @@ class Config:
     index: int = 0
 
     def __post_init__(self) -> None:
+        if self.format not in ("auto", *FORMATS):
+            raise choice_error("init.format", self.format, ("auto", *FORMATS))
+        at_least("init.index", self.index, 0)
+
+    def check_path(self) -> None:
+        """UserError where there is nothing at `path`. A recorded run may outlive its start, so that
+        only a run that begins asks."""
         if not self.path:
             raise UserError("init=coreset: give init.path=<run folder or coreset file>")
         if not Path(self.path).expanduser().exists():
             raise UserError(f"init.path={self.path}: no such file or folder")
-        if self.format not in ("auto", *FORMATS):
-            raise choice_error("init.format", self.format, ("auto", *FORMATS))
-        at_least("init.index", self.index, 0)
 
 
 def initial(config: Config, request: Request) -> Initial:
@@ -38,6 +42,7 @@ def initial(config: Config, request: Request) -> Initial:
     Hard labels say the class of an image; learned ones may have drifted, and count as class-major.
     Raises UserError unless there are ipc images of every class.
     """
+    config.check_path()
     if request.stored is None:
         raise UserError("init=coreset: this task needs images of the training set")
     file = request.stored(config)

@@ -79,6 +79,8 @@ def run_locked(job: Job) -> Result:
         return done | {"folder": str(job.folder)}
     if not hosts.first() and left != "all":
         return until_first_is_done(job)
+    if check := getattr(job.config.init, "check_path", None):
+        check()
     configure_jax(job.config.kernel.name, job.config.devices)
     watch = Stopwatch()
     with log_file(job.folder / "distill.log"), stop_requests(at_once=True) as stop:
