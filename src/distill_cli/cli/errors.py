@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from distill_cli.cli.early_signals import ended_early
 from distill_cli.cli.messages import no_name, one_line, unknown_option
 from distill_cli.cli.quoting import with_quotes
 from distill_cli.core import hosts
@@ -36,7 +37,8 @@ def exit_codes(config_name: str, several: bool = False, hydras: bool = True) -> 
             raise wrong
         if not several:
             take_one_process(sys.argv[1:])
-        with several_processes():
+        early = hydras and config_name != "export"  # which takes its temporary folder away
+        with ended_early() if early else contextlib.nullcontext(), several_processes():
             yield
     except (HydraException, OmegaConfBaseException, KeyboardInterrupt, *MENDABLE) as error:
         found = message_and_code(error, config_name)
