@@ -137,3 +137,9 @@ def test_a_reader_that_ends_early(tmp_path):
     assert done.stderr == (
         "stopped: the program that read the output has ended; the same command goes on\n"
     )
+
+
+@pytest.mark.parametrize("name", ["distill-evaluate", "distill-export"])
+def test_a_lone_word_is_the_coreset(command, name):
+    done = command(name, "nowhere")
+    assert (done.code, done.err) == (2, "error: coreset=nowhere: no such file or folder\n")

@@ -33,10 +33,14 @@ def coreset_override(value: str) -> str:
 
 
 def with_coreset_paths(arguments: Iterable[str]) -> list[str]:
-    """`coreset=PATH` becomes coreset.path=PATH, quoted for Hydra where needed; so does a lone path
-    that exists."""
+    """`coreset=PATH` becomes coreset.path=PATH, quoted for Hydra where needed; so does a lone word
+    that is neither an option nor the value of one."""
     arguments = list(arguments)
-    lone = [word for word in arguments if "=" not in word and Path(word).expanduser().exists()]
+    lone = [
+        word
+        for before, word in zip(["", *arguments], arguments, strict=False)
+        if "=" not in word and not word.startswith(("-", "~")) and not before.startswith("-")
+    ]
     if len(lone) == 1 and not any(word.startswith("coreset") for word in arguments):
         arguments = [f"coreset={word}" if word in lone else word for word in arguments]
     pairs = ((argument, argument.partition("=")) for argument in arguments)
