@@ -23,7 +23,7 @@ from distill_cli.errors import UserError
         ("init=ridge_leverage init.class_wise=true init.balanced=false", "init.class_wise=true:"),
         ("method=full ipc=3", "ipc=3: method=full needs ipc=0"),
         ("method=full init=random", "init=random: method=full needs init=full"),
-        ("init=full", "init=full: method=rfad needs init=forgetting or"),
+        ("init=full", "init=full: method=rfad needs init=coreset or"),
         ("ipc=0", "ipc=0: must be at least 1"),
         ("evaluation.epochs=0", "evaluation.epochs=0: must be at least 1"),
         ("method.ridge=inf", "method.ridge=inf: must be finite"),

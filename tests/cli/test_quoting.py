@@ -48,6 +48,7 @@ def test_sweeps_stay_sweeps():
         "out=${hydra:runtime.cwd}", r"out=a\,é", "--multirun", "-m", "--cfg=jöb", "~logger",
         "coreset=é/x", "coreset=O'Brien",
         "é=1", "out", "=é", "", "steps=1e5", "lr=choice(é)", "x=null", "x=", "x=[]",
+        "x=[é", "x=é]",
     ],
 )  # fmt: skip
 def test_the_rest_is_as_it_was(word):

@@ -28,7 +28,7 @@ def one_line(
     given = list(sys.argv[1:] if given is None else given)
     text = str(error)
     if "Ambiguous value for argument" in text:
-        argument = text.split("'")[1]
+        argument = next((word for word in given if word in text), text.split("'")[1])
         key, _, value = argument.partition("=")
         if takes_list(config_name, key, given):
             said = f'a list is written "{key}=[{value}]"'

@@ -27,7 +27,9 @@ def quoted(word: str) -> str:
         return word
     is_list = value.startswith("[") and value.endswith("]")
     inner = value[1:-1] if is_list else value
-    if PLAIN.fullmatch(inner) or MEANT.search(value) or (is_list and re.search(r"[\['\"]", inner)):
+    if PLAIN.fullmatch(inner) or MEANT.search(value):
+        return word
+    if re.search(r"[\[\]]", inner) or (is_list and re.search(r"['\"]", inner)):
         return word
     parts = ",".join(
         part if PLAIN.fullmatch(part) else in_quotes(part) for part in inner.split(",")
