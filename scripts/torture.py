@@ -2,7 +2,7 @@
 """A fault campaign over all commands: nothing is lost, the same bits at the end, one line each.
 
     python scripts/torture.py [--out docs/results/torture] [--seed 0] [--only kills,disk]
-                              [--share 1.0] [--work FOLDER]
+                              [--jobs distill,export] [--share 1.0] [--work FOLDER]
 
     kills    kill -9 at random moments, up to three in a row
     signals  SIGINT and SIGTERM at random moments
@@ -40,7 +40,7 @@ def prepare(ground: Ground) -> None:
     """The finished run, and every job untouched: its seconds (with compiled programs in the cache)
     and its reference. Raises RuntimeError where one does not end well."""
     write_table(ground.work)
-    for job in JOBS:
+    for job in JOBS[:1] + tuple(job for job in ground.jobs if job is not JOBS[0]):
         for attempt in range(2):  # the first one compiles
             out = ground.out()
             ended = run(ground.line(job, out), ground.work)
@@ -77,24 +77,28 @@ def main() -> int:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default=",".join(CAMPAIGNS))
+    parser.add_argument("--jobs", default=",".join(job.name for job in JOBS))
     parser.add_argument("--share", type=float, default=1.0)
     parser.add_argument("--work", type=Path)
     options = parser.parse_args()
-    names = options.only.split(",")
-    if unknown := [name for name in names if name not in CAMPAIGNS]:
-        print(f"error: --only={unknown[0]}: choose from {', '.join(CAMPAIGNS)}", file=sys.stderr)
-        return 2
+    jobs = {job.name: job for job in JOBS}
+    names, chosen = options.only.split(","), options.jobs.split(",")
+    for key, given, known in (("only", names, CAMPAIGNS), ("jobs", chosen, jobs)):
+        if unknown := [name for name in given if name not in known]:
+            print(f"error: --{key}={unknown[0]}: choose from {', '.join(known)}", file=sys.stderr)
+            return 2
     if not 0 < options.share <= 1:
         print(f"error: --share={options.share}: above 0, at most 1", file=sys.stderr)
         return 2
     work = options.work or Path(tempfile.mkdtemp(prefix="torture-"))
     work.mkdir(parents=True, exist_ok=True)
-    ground = Ground(work.resolve(), options.seed)
+    ground = Ground(work.resolve(), options.seed, tuple(jobs[name] for name in chosen))
     prepare(ground)
     found = {name: campaign(ground, name, options.share) for name in names}
     wrong = sum(one["cases"] - one["right"] for one in found.values())
     if options.out is not None:
         command = ["scripts/torture.py", f"--seed={options.seed}", f"--share={options.share:g}"]
+        command += [f"--jobs={options.jobs}"] if len(chosen) < len(jobs) else []
         about = {"command": " ".join(command), "version": __version__, "wrong": wrong}
         options.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(options.out.with_suffix(".json"), about | {"campaigns": found})

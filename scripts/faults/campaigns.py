@@ -32,6 +32,7 @@ class Ground:
 
     work: Path
     seed: int
+    jobs: tuple[Job, ...] = JOBS
     made: Path = field(default_factory=Path)
     references: dict[str, dict[str, str]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -74,7 +75,7 @@ def kills(ground: Ground, number: int) -> Iterator[Case]:
     """kill -9 at random moments, up to three in a row in one folder; then the command finishes."""
     draw, done = ground.draw("kills"), 0
     while done < number:
-        job, out = JOBS[done % len(JOBS)], ground.out()
+        job, out = ground.jobs[done % len(ground.jobs)], ground.out()
         moments = []
         for _ in range(min(draw.randint(1, 3), number - done)):
             moments.append(draw.uniform(0.1, 1.0) * ground.seconds[job.name])
@@ -90,12 +91,12 @@ def signals(ground: Ground, number: int) -> Iterator[Case]:
     """SIGINT or SIGTERM at a random moment; the command says so in one line, then finishes."""
     draw = ground.draw("signals")
     for at in range(number):
-        job, out = JOBS[at % len(JOBS)], ground.out()
-        kind = (signal.SIGINT, signal.SIGTERM)[at // len(JOBS) % 2]
+        job, out = ground.jobs[at % len(ground.jobs)], ground.out()
+        kind = (signal.SIGINT, signal.SIGTERM)[at // len(ground.jobs) % 2]
         moment = draw.uniform(0.1, 1.0) * ground.seconds[job.name]
         ended = stopped_after(ground.line(job, out), ground.work, moment, kind)
         wrong = ended.complaint
-        if not wrong and ended.code not in (0, 128 + kind):
+        if not wrong and ended.code not in (0, 128 + kind, -kind):
             wrong = f"exit code {ended.code} of a signal {kind}: {ended.said.strip()[-300:]}"
         again = run(ground.line(job, out), ground.work)
         wrong = wrong or ground.verdict(job, out, again)
@@ -107,7 +108,7 @@ def pairs(ground: Ground, number: int) -> Iterator[Case]:
     line and exit code 2, or finds the result of the first."""
     draw = ground.draw("pairs")
     for at in range(number):
-        job, out = JOBS[at % len(JOBS)], ground.out()
+        job, out = ground.jobs[at % len(ground.jobs)], ground.out()
         first = start(ground.line(job, out), ground.work)
         with contextlib.suppress(subprocess.TimeoutExpired):
             first.wait(draw.choice([0.0, 0.0, 0.05, 0.5]))
@@ -132,7 +133,7 @@ def full_disks(ground: Ground, number: int) -> Iterator[Case]:
         ).returncode
     )
     for at in range(number):
-        job, out = JOBS[at % len(JOBS)], ground.out()
+        job, out = ground.jobs[at % len(ground.jobs)], ground.out()
         size = int(8192 * 1.9**at) // 4096 * 4096
         out.mkdir()
         line = ground.line(job, out)
@@ -216,7 +217,7 @@ def damage(ground: Ground, number: int) -> Iterator[Case]:
 def clocks(ground: Ground, number: int) -> Iterator[Case]:
     """A wall clock that jumps by hours and days, forwards and backwards."""
     for at in range(number):
-        job, out = JOBS[at % len(JOBS)], ground.out()
+        job, out = ground.jobs[at % len(ground.jobs)], ground.out()
         folder = ground.work / f"clock{at}"
         folder.mkdir(exist_ok=True)
         (folder / "sitecustomize.py").write_text(CLOCK.format(seed=ground.seed + at))

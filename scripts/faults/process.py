@@ -32,7 +32,8 @@ class Ended(NamedTuple):
             return f"a traceback: {lines[-1] if lines else ''}"
         odd = [line for line in lines if not SAID.match(line)]
         ends = [line for line in lines if line.startswith(("error:", "stopped:"))]
-        if self.code not in (0, -9) and len(ends) != 1:
+        # Below 0: killed, or a signal that came while Python itself was leaving, all being done.
+        if self.code > 0 and len(ends) != 1:
             return f"{len(ends)} lines say why it ended with {self.code}: {self.said.strip()[:300]}"
         return f"an odd line: {odd[0]}" if odd else ""
 
@@ -45,11 +46,11 @@ def start(
 ) -> subprocess.Popen:
     """A command in a process group of its own, of this source tree, with a cache beside `cwd`."""
     name, *rest = words
-    module = f"distill_cli.cli.{name.removeprefix('distill-')}"
+    entry = f"from distill_cli.cli.entry import start; start({name.removeprefix('distill-')!r})"
     path = os.pathsep.join([str(ROOT / "src"), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
     around = os.environ | {"PYTHONPATH": path, "DISTILL_CACHE_DIR": str(cwd / "cache")}
     return subprocess.Popen(
-        [*prefix, sys.executable, "-m", module, *rest], cwd=cwd, env=around | (dict(more or {})),
+        [*prefix, sys.executable, "-c", entry, *rest], cwd=cwd, env=around | (dict(more or {})),
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
 

@@ -37,8 +37,8 @@ def exit_codes(config_name: str, several: bool = False, hydras: bool = True) -> 
             raise wrong
         if not several:
             take_one_process(sys.argv[1:])
-        early = hydras and config_name != "export"  # which takes its temporary folder away
-        with ended_early() if early else contextlib.nullcontext(), several_processes():
+        # A table waits for its children.
+        with ended_early(raising=not hydras), several_processes():
             yield
     except (HydraException, OmegaConfBaseException, KeyboardInterrupt, *MENDABLE) as error:
         found = message_and_code(error, config_name)

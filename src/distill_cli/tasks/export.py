@@ -28,6 +28,7 @@ from distill_cli.errors import StorageError, UserError
 from distill_cli.formats import image_folder
 from distill_cli.formats.detect import declared_preprocess
 from distill_cli.formats.readme import readme
+from distill_cli.train.signals import BEFORE_END
 from distill_cli.version import __version__
 
 WHAT = "distill-export"
@@ -140,6 +141,16 @@ def whole_folder(out: Path) -> Iterator[Path]:
     """A new folder beside `out`, which takes its name, and its place, at the end."""
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     former = out.with_name(f".{out.name}.{os.getpid()}.old")
+
+    def tidy(code: int = 0, line: str = "") -> bool:
+        """See signals.BEFORE_END."""
+        if former.exists() and not out.exists():
+            os.replace(former, out)
+        for left in (temporary, former):
+            shutil.rmtree(left, ignore_errors=True)
+        return False
+
+    BEFORE_END.append(tidy)
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -151,10 +162,8 @@ def whole_folder(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise StorageError(f"cannot write {out}: {error.strerror or error}") from error
     finally:
-        if former.exists() and not out.exists():
-            os.replace(former, out)
-        for left in (temporary, former):
-            shutil.rmtree(left, ignore_errors=True)
+        BEFORE_END.remove(tidy)
+        tidy()
 
 
 def declared_command(found: CoresetFile) -> str | None:
