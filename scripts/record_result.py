@@ -15,7 +15,8 @@ from pathlib import Path
 KEPT = (
     "schema", "version", "digest", "command", "method", "dataset", "ipc", "seed", "labels", "loss",
     "init", "steps", "best_step", "stop_reason", "validation", "device", "environment", "seconds",
-    "cpu_seconds", "matmul_gflops", "peak_memory_mb", "coreset", "training", "evaluations", "config",
+    "cpu_seconds", "matmul_gflops", "peak_memory_mb", "coreset", "training", "evaluations",
+    "config",
 )  # fmt: skip
 
 

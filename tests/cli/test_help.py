@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -285,3 +286,24 @@ def test_hydra_still_composes_sweeps_and_completes(tmp_path):
     assert completed.split() == ["method=frepo"]
     tiny = ["method=random", "evaluation=none", "progress=none", "seed=0,1"]
     assert run("-m", *tiny).count("== job") == 2
+
+
+@pytest.mark.process
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize(
+    "words", [("--help",), ("help", "ipc"), ("--cfg", "job"), ("method=random", "evaluation=none")]
+)
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path, words):
+    command = [sys.executable, "-m", "distill_cli.cli.distill", *words]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, cwd=tmp_path, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "error: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("words", ["--help", "help ipc", "--version"])
+def test_a_closed_output_is_silent(tmp_path, words):
+    line = f"{sys.executable} -m distill_cli.cli.distill {words} >&-"
+    done = subprocess.run(line, shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -127,3 +127,9 @@ def test_nothing_heavy_is_imported(tmp_path: Path, arguments) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
     assert json.loads(done.stdout.splitlines()[-1]) == [], done.stderr
+
+
+def test_a_value_in_quotes_is_one_folder(command, tmp_path: Path) -> None:
+    make_runs(tmp_path / "a, b")
+    code, _, err = command("runs='a, b'", "out=site", "figures=false")
+    assert code == 0, err

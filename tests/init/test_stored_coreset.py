@@ -57,7 +57,8 @@ def test_learned_labels_stay_where_they_are_even_where_they_drifted():
     [
         (hard(0, 1, 2), 2, "1 per class, but ipc=2; ipc=1 fits"),
         (hard(0, 0, 1, 2), 1, "1 or 2 per class, but ipc=1; every class needs as many"),
-        (hard(0, 0, 1, 1), 2, "2 per class, but ipc=2"),
+        (hard(0, 0, 1, 1), 2, "2 per class, but ipc=2; no image of class 2"),
+        (hard(1, 2), 1, "but ipc=1; no image of class 0"),
         (np.arange(12.0, dtype=np.float32).reshape(4, 3), 1, "1.33 per class"),
     ],
 )
@@ -184,3 +185,21 @@ def test_content_of_paths(tmp_path):
     (tmp_path / "run" / "coreset" / "coreset.npz").write_bytes(b"1")
     inner = tmp_path / "run" / "coreset" / "coreset.npz"
     assert content(str(tmp_path / "run")) == content(str(inner)) == content(str(inner.parent))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda place: (place / "x.txt").write_text("{}"), "give init.format="),
+        (lambda place: (place / "x.pkl").write_bytes(b""), "a bare pickle"),
+        (lambda place: np.savez(place / "x.npz", images=np.ones(3)), "x.npz"),
+        (lambda place: (place / "x").mkdir(), "no coreset/coreset.npz in it"),
+    ],
+)
+def test_errors_of_reading_name_the_keys_that_were_typed(command, tmp_path, make, said):
+    make(tmp_path)
+    (path,) = tmp_path.glob("x*")
+    done = command("distill", *RUN, "init=coreset", f"init.path={path}")
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert done.err.startswith(f"error: init.path={path}") and said in done.err
+    assert "coreset=" not in done.err and "coreset.format" not in done.err

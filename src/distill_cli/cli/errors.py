@@ -1,6 +1,7 @@
 """One clear line and an exit code for everything that goes wrong on the command line."""
 
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -93,6 +94,7 @@ def of_configuration(error: BaseException) -> bool:
 
 
 BROKEN_PIPE = 128 + 13  # SIGPIPE
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 PLUGINS = ("hydra", "hydra_plugins", "optuna", "omegaconf", "submitit")
 MENDABLE = (UserError, RunStopped, StorageError, OSError)
 
@@ -137,11 +139,13 @@ def message_and_code(error: BaseException, config_name: str = "config") -> tuple
     if isinstance(error, StorageError):
         return str(error), 1
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command goes on from the last checkpoint", 130
+        return "interrupted; the same command goes on", 130
     if isinstance(error, BrokenPipeError):
         text = "the program that read the output has ended; the same command goes on"
         return text, BROKEN_PIPE
     if isinstance(error, OSError) and not isinstance(error, HydraException):
+        if error.errno in UNWRITABLE and not error.filename:
+            return f"cannot write the output: {error.strerror}", 1
         return error.filename and (f"cannot use {error.filename}: {error.strerror}", 2)
     hydras = isinstance(error, HydraException | OmegaConfBaseException)
     wrong = no_name(sys.argv[1:]) if hydras else None
@@ -177,7 +181,8 @@ def leave(message: str, code: int) -> None:
     label = "stopped" if code > 128 else "error"
     line = f"{label}: {' '.join(message.split()).removeprefix(f'{label} ')}"
     hosts.end_all(line, code)
-    if code == BROKEN_PIPE:  # else Python complains once more when it flushes the output at its end
+    if code == BROKEN_PIPE or message.startswith("cannot write the output"):
+        # Else Python complains once more when it flushes the output at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     print(line, file=sys.stderr, flush=True)
     sys.exit(code)

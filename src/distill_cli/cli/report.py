@@ -57,6 +57,8 @@ def folders(value: str) -> list[str]:
     if value.startswith("["):
         found = read("runs", value)
         return [str(one) for one in found] if isinstance(found, list) else [value]
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":  # as for Hydra's commands
+        return [value[1:-1]]
     if value and Path(value).expanduser().exists():
         return [value]
     return [part for part in value.split(",") if part]

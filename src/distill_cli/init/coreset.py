@@ -7,7 +7,7 @@ import numpy as np
 
 from distill_cli.config import at_least
 from distill_cli.core.coreset_io import FORMATS, class_counts, sha256
-from distill_cli.errors import UserError, choice_error
+from distill_cli.errors import UserError, choice_error, first_of
 from distill_cli.init.base import Initial, Request
 
 
@@ -51,7 +51,10 @@ def initial(config: Config, request: Request) -> Initial:
     found = [] if counts is None else sorted({int(n) for n in counts if n})
     if counts is None or found != [request.ipc] or (counts > 0).sum() != request.classes:
         many = " or ".join(map(str, found)) if found else f"{len(labels) / labels.shape[1]:.3g}"
+        lacking = [] if counts is None else [str(at) for at, n in enumerate(counts) if n == 0]
         shown = f"ipc={found[0]} fits" if len(found) == 1 else "every class needs as many"
+        if lacking:
+            shown = f"no image of class {first_of(lacking, 5)}"
         raise UserError(
             f"init.path={config.path}: {len(labels)} images of {labels.shape[1]} classes, {many} "
             f"per class, but ipc={request.ipc}; {shown}"

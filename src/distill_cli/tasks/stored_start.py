@@ -1,7 +1,10 @@
 """init=coreset: a stored coreset in the preprocessed space of a run that begins from it."""
 
+import contextlib
 import dataclasses
 import logging
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -24,9 +27,10 @@ def stored_start(problem: Problem, settings: Any) -> CoresetFile:
     the same; pictures go through the run's. A foreign one without either has to be in the run's
     space: UserError where its format or name says another, a warning where only its statistics do.
     """
-    file = load_coreset(settings.path, settings.format, settings.index)
-    file = with_all_classes(file, problem.dataset)
-    check_fits(Target(file, problem.config), problem)
+    with named_as_typed():
+        file = load_coreset(settings.path, settings.format, settings.index)
+        file = with_all_classes(file, problem.dataset)
+        check_fits(Target(file, problem.config), problem)
     if file.pixels:
         return with_images(problem, file, np.asarray(file.coreset.images))
     if file.transform is not None:
@@ -44,6 +48,16 @@ def stored_start(problem: Problem, settings: Any) -> CoresetFile:
     if not said and (reason := doubt(file, problem)):
         log.warning("init.path=%s: %s", file.path, reason)
     return file
+
+
+@contextlib.contextmanager
+def named_as_typed() -> Iterator[None]:
+    """Errors of reading a coreset with the keys of init= in place of distill-evaluate's."""
+    try:
+        yield
+    except UserError as error:
+        text = re.sub(r"\bcoreset\.(format|index|force)\b", r"init.\1", str(error))
+        raise UserError(text.replace("coreset=", "init.path=")) from error
 
 
 def with_images(problem: Problem, file: CoresetFile, pixels: np.ndarray) -> CoresetFile:

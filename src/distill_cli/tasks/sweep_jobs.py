@@ -118,7 +118,7 @@ def one_line(error: BaseException) -> str:
     """An error's text; its type where it has none."""
     text = " ".join(str(error).split())
     if not text and isinstance(error, KeyboardInterrupt):
-        return "interrupted; the same command goes on from the last checkpoint"
+        return "interrupted; the same command goes on"
     return text or type(error).__name__
 
 

@@ -46,9 +46,16 @@ def text_for(command: str, words: Sequence[str]) -> str:
 
 
 def show(text: str) -> None:
-    """Print it; silence where the reader has enough."""
+    """Print it; silence where the reader has enough. Ends the program with one line and exit code
+    1 where the output cannot be written."""
+    if sys.stdout is None:  # closed by the shell
+        return
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:  # else Python complains once more when it flushes at its end
+    except OSError as error:  # else Python complains once more when it flushes at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return
+        print(f"error: cannot write the output: {error.strerror}", file=sys.stderr, flush=True)
+        sys.exit(1)
