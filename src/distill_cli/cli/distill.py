@@ -12,7 +12,6 @@ from omegaconf import DictConfig
 
 from distill_cli.cli.errors import exit_codes, job_errors, shows
 from distill_cli.cli.help.answer import answered
-from distill_cli.cli.quoting import with_quotes
 from distill_cli.cli.search import with_space
 from distill_cli.cli.sweep_check import refused
 from distill_cli.config import config_dir, parse, plain
@@ -35,10 +34,9 @@ def main() -> None:
 
     register_resolvers()
     # Hydra's parser refuses overrides on both sides of a flag.
-    words = sorted(with_quotes(sys.argv[1:]), key=lambda word: word not in ("-m", "--multirun"))
-    sys.argv[1:] = words
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     one_run = not set(SWEEPS) & set(sys.argv[1:])
-    with exit_codes("config", several=one_run), connected(), sweep(words):
+    with exit_codes("config", several=one_run), connected(), sweep(sys.argv[1:]):
         sys.argv[1:] = with_space(sys.argv[1:])
         for line in refused(sys.argv[1:]):
             print(f"note: {line}", file=sys.stderr, flush=True)

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator
 
 from distill_cli.core.host_place import place
-from distill_cli.train.native_calls import exit_at_once
+from distill_cli.train.native_calls import UNSAVED, exit_at_once
 
 SWEEPS = ("-m", "--multirun")
 USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
@@ -26,7 +26,7 @@ def end(number: int, frame: object) -> None:
     name = signal.Signals(number).name
     # With what is to be done before it, where the module that keeps that is loaded.
     leave = getattr(sys.modules.get("distill_cli.train.signals"), "end_at_once", exit_at_once)
-    leave(128 + number, f"stopped: by {name}; nothing was unsaved, the same command goes on")
+    leave(128 + number, UNSAVED.format(name))
 
 
 def install() -> None:

@@ -1,6 +1,7 @@
 """Entry points of the installed commands: signals are handled before anything else is imported."""
 
 import importlib
+from functools import partial
 
 from distill_cli.cli import early_signals
 
@@ -11,36 +12,10 @@ def start(name: str) -> None:
     importlib.import_module(f"distill_cli.cli.{name}").main()
 
 
-def distill() -> None:
-    """`distill`."""
-    start("distill")
-
-
-def evaluate() -> None:
-    """`distill-evaluate`."""
-    start("evaluate")
-
-
-def export() -> None:
-    """`distill-export`."""
-    start("export")
-
-
-def table() -> None:
-    """`distill-table`."""
-    start("table")
-
-
-def report() -> None:
-    """`distill-report`."""
-    start("report")
-
-
-def apply() -> None:
-    """`distill-apply`."""
-    start("apply")
-
-
-def theory() -> None:
-    """`distill-theory`."""
-    start("theory")
+distill = partial(start, "distill")
+evaluate = partial(start, "evaluate")
+export = partial(start, "export")
+table = partial(start, "table")
+report = partial(start, "report")
+apply = partial(start, "apply")
+theory = partial(start, "theory")

@@ -119,7 +119,7 @@ class Preprocess:
         """Write an .npz: pixel_max, mean, std, per_image[, zca_vectors, zca_values]; about: what
         load.py has to know besides, to read new pictures as the run read its own (image_shape,
         resized, background)."""
-        write_npz(Path(path), _to_arrays(self) | about)
+        write_npz(Path(path), to_arrays(self) | about)
 
     @staticmethod
     def load(path: Path) -> "Preprocess":
@@ -197,7 +197,7 @@ def fit_dataset(config: PreprocessConfig, dataset: "Dataset", cache: bool = True
     key = cache_key(fingerprint=dataset.fingerprint, settings=settings)
 
     def build() -> Arrays:
-        return _to_arrays(fit(config, dataset.train.images, dataset.pixel_max))
+        return to_arrays(fit(config, dataset.train.images, dataset.pixel_max))
 
     return _from_arrays(cached(f"preprocess-{dataset.name}", key, build, cache))
 
@@ -229,7 +229,8 @@ def _unwhitened(preprocess: Preprocess, images: np.ndarray) -> np.ndarray:
     return x.astype(np.float32)
 
 
-def _to_arrays(preprocess: Preprocess) -> Arrays:
+def to_arrays(preprocess: Preprocess) -> Arrays:
+    """What a transform consists of, by name."""
     fields = {
         field.name: getattr(preprocess, field.name) for field in dataclasses.fields(preprocess)
     }

@@ -48,12 +48,17 @@ def ready(problem: Problem, target: Target) -> tuple[Problem, CoresetFile]:
         check_record(record(file.path), transform, problem, file)
         problem = dataclasses.replace(problem, preprocess=transform)
     if file.pixels:
-        raw = file.coreset.images * np.float32(problem.preprocess.pixel_max)
-        images = np.asarray(problem.preprocess.transform(raw))
-        return problem, dataclasses.replace(file, coreset=file.coreset._replace(images=images))
+        return problem, with_images(problem, file, np.asarray(file.coreset.images))
     if known is None and not declared(file, problem) and (reason := doubt(file, problem)):
         log.warning("coreset=%s: %s", file.path, reason)
     return problem, file
+
+
+def with_images(problem: Problem, file: CoresetFile, pixels: np.ndarray) -> CoresetFile:
+    """The file with pixels in [0, 1] as its images, preprocessed as the run does."""
+    raw = np.asarray(pixels, np.float32) * np.float32(problem.preprocess.pixel_max)
+    images = np.asarray(problem.preprocess.transform(raw))
+    return dataclasses.replace(file, coreset=file.coreset._replace(images=images))
 
 
 def with_all_classes(file: CoresetFile, data: Dataset) -> CoresetFile:

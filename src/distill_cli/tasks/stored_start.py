@@ -10,11 +10,17 @@ from typing import Any
 import numpy as np
 
 from distill_cli.core.coreset_io import CoresetFile, load_coreset
-from distill_cli.data.preprocess import Preprocess
+from distill_cli.data.preprocess import Preprocess, to_arrays
 from distill_cli.data.standalone_load import to_pixels
 from distill_cli.errors import UserError
 from distill_cli.formats.detect import declared_preprocess
-from distill_cli.tasks.coreset_fits import Target, check_fits, doubt, with_all_classes
+from distill_cli.tasks.coreset_fits import (
+    Target,
+    check_fits,
+    doubt,
+    with_all_classes,
+    with_images,
+)
 from distill_cli.tasks.problem import Problem
 
 log = logging.getLogger(__name__)
@@ -34,7 +40,7 @@ def stored_start(problem: Problem, settings: Any) -> CoresetFile:
     if file.pixels:
         return with_images(problem, file, np.asarray(file.coreset.images))
     if file.transform is not None:
-        its, mine = arrays(Preprocess.load(file.transform)), arrays(problem.preprocess)
+        its, mine = to_arrays(Preprocess.load(file.transform)), to_arrays(problem.preprocess)
         if its.keys() == mine.keys() and all(np.array_equal(its[key], mine[key]) for key in its):
             return file
         log.info("init.path=%s: taken back to pixels, then preprocessed as the run does", file.path)
@@ -58,18 +64,6 @@ def named_as_typed() -> Iterator[None]:
     except UserError as error:
         text = re.sub(r"\bcoreset\.(format|index|force)\b", r"init.\1", str(error))
         raise UserError(text.replace("coreset=", "init.path=")) from error
-
-
-def with_images(problem: Problem, file: CoresetFile, pixels: np.ndarray) -> CoresetFile:
-    """The file with pixels in [0, 1] as its images, preprocessed as the run does."""
-    raw = np.asarray(pixels, np.float32) * np.float32(problem.preprocess.pixel_max)
-    images = np.asarray(problem.preprocess.transform(raw))
-    return dataclasses.replace(file, coreset=file.coreset._replace(images=images))
-
-
-def arrays(transform: Preprocess) -> dict[str, Any]:
-    """What a transform consists of, by name."""
-    return {key: value for key, value in dataclasses.asdict(transform).items() if value is not None}
 
 
 def contradiction(said: list[str], settings: dict[str, Any]) -> str | None:

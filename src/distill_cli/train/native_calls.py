@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 GRACE = 4.0  # seconds in which the program may still end by itself
+UNSAVED = "stopped: by {}; nothing was unsaved, the same command goes on"
 ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -56,8 +57,7 @@ def watch(
             # What the program has not saved by then, it is about to save.
             if unsaved() or left.wait(GRACE) or unsaved():
                 continue
-            said = f"stopped: by {name}; nothing was unsaved, the same command goes on"
-            end(128 + data[0], said)
+            end(128 + data[0], UNSAVED.format(name))
         elif not left.wait(GRACE):
             end(128 + data[0], f"stopped: by a second {name}; the same command goes on")
 

@@ -6,12 +6,13 @@ appended, so that a kill loses what was not written yet, and a record that is cu
 ends what is read.
 """
 
+import functools
 import hashlib
 import logging
 import struct
 import time
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import jax
@@ -39,25 +40,34 @@ def digest(parts: Iterable[object]) -> str:
 
 
 class KeptTiles:
-    """The tiles of one matrix in a file; with file=None nothing is read or written.
+    """The tiles of one matrix in a folder; with folder=None nothing is read or written.
 
-    names: the kernels; shape, dtype: of every tile.
+    names: the kernels; shape, dtype: of every tile; label: the file's name, asked for only where
+    there is something to read or write, because it takes a digest of all images.
     """
 
     def __init__(
-        self, file: Path | None, names: tuple[str, ...], shape: tuple[int, int], dtype: np.dtype
-    ) -> None:
-        self._file, self._names, self._shape = file, names, shape
+        self, folder: Path | None, names: tuple[str, ...], shape: tuple[int, int],
+        dtype: np.dtype, label: Callable[[], str],
+    ) -> None:  # fmt: skip
+        self._folder, self._names, self._shape = folder, names, shape
+        self._label = functools.cache(label)
         self._dtype = np.dtype(dtype)
         self._size = int(np.prod(shape)) * self._dtype.itemsize
         self._waiting: list[bytes] = []
         self._written = time.monotonic()
-        self.begun = file is not None and file.is_file()  # whether anything is on disk
+        # Whether anything is on disk.
+        self.begun = folder is not None and folder.is_dir() and self._file.is_file()
+
+    @property
+    def _file(self) -> Path:
+        assert self._folder is not None
+        return self._folder / f"{self._label()}.tiles"
 
     def read(self) -> Iterator[tuple[tuple[int, int], Tile]]:
         """((start row, start column), blocks) of every sound record; what follows the first
         damaged one is cut off the file."""
-        if self._file is None or not self._file.is_file():
+        if not self.begun:
             return
         length, sound = HEAD.size + self._size * len(self._names), 0
         with self._file.open("r+b") as file:
@@ -73,7 +83,7 @@ class KeptTiles:
 
     def add(self, start: tuple[int, int], blocks: Tile) -> None:
         """Take a finished tile; written with others from time to time."""
-        if self._file is None:
+        if self._folder is None:
             return
         ordered = [np.asarray(blocks[name], self._dtype) for name in self._names]
         if any(block.shape != self._shape for block in ordered):
@@ -86,16 +96,16 @@ class KeptTiles:
 
     def write(self) -> None:
         """Append what waits. Where the disk refuses, the computation goes on without."""
-        if self._file is None or not self._waiting:
+        if self._folder is None or not self._waiting:
             return
         try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(parents=True, exist_ok=True)
             with self._file.open("ab") as file:
                 file.write(b"".join(self._waiting))
             self.begun = True
         except OSError as error:
             log.warning("%s: finished tiles are not kept (%s)", self._file, error.strerror or error)
-            self._file = None
+            self._folder = None
         self._waiting, self._written = [], time.monotonic()
 
 
@@ -104,8 +114,10 @@ def kept_tiles(
     *parts: object,
 ) -> KeptTiles:  # fmt: skip
     """The tiles in `folder` of the matrix that `parts` decide, with this code, JAX and device."""
-    if folder is None:
-        return KeptTiles(None, names, shape, dtype)
-    device = jax.devices()[0].device_kind, len(devices.chosen())
-    about = jax.__version__, device, code_of(["kernels.exact.gram"]), names, shape, str(dtype)
-    return KeptTiles(folder / f"{digest([*about, *parts])}.tiles", names, shape, dtype)
+
+    def label() -> str:
+        device = jax.devices()[0].device_kind, len(devices.chosen())
+        about = jax.__version__, device, code_of(["kernels.exact.gram"]), names, shape, str(dtype)
+        return digest([*about, *parts])
+
+    return KeptTiles(folder, names, shape, dtype, label)
