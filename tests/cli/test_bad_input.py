@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from distill_cli.cli.errors import exit_codes, job_errors
+from extras import needs_optuna
 
 CASES = {
     "ipc zero": (["ipc=0"], "ipc=0: must be at least 1"),
@@ -177,8 +178,8 @@ def test_distill(command, tmp_path, name):
     assert not list((tmp_path / "outputs").rglob("*.yaml"))
 
 
+@needs_optuna
 def test_a_search_without_trials(command):
-    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper")
     done = command("distill", "search=optuna")
     assert done.code == 2 and done.err == "error: search=optuna: needs -m, which makes trials\n"
 

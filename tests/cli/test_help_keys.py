@@ -30,18 +30,19 @@ from distill_cli.tasks import report as report_task
 from distill_cli.theory.config import CellConfig
 from distill_cli.theory.subspace import SubspaceConfig
 from distill_cli.typed import WORDS, build
+from extras import needs_optuna
 
 DISTILL = entries.page("distill")
 PROTOCOLS = [name for name in group_choices("evaluation") if name not in ("all", "none")]
 LOGGERS = [name for name in group_choices("logger") if name != "none"]
-COMPOSITIONS: list[tuple[str, dict[str, Any]]] = [
+COMPOSITIONS: list[Any] = [
     *(("config", {"method": name}) for name in group_choices("method")),
     *(("config", {"dataset": name}) for name in ("celeba", "folder", "split_mnist")),
     ("config", {"method": "kip", "dataset": "mnist", "hardware": "cpu_long"}),
     ("config", {"dataset": "cifar10", "hardware": "gpu15"}),
     ("config", {"evaluation": PROTOCOLS, "logger": LOGGERS, "hardware": "cpu"}),
     ("config", {"evaluation": "all", "init": "krr_sensitivity", "sampler": "kmeans_batch"}),
-    ("config", {"search": "optuna", "method": "kip"}),
+    pytest.param("config", {"search": "optuna", "method": "kip"}, marks=needs_optuna),
     ("apply", {"apply": "membership"}),
     *((name, {}) for name in ("evaluate", "export", "theory", "theory_subspace")),
 ]  # fmt: skip

@@ -1,6 +1,5 @@
 """search=optuna without ranges, and keys that cannot act."""
 
-import importlib.util
 import json
 
 import pytest
@@ -8,13 +7,11 @@ import pytest
 from distill_cli.cli.compose import compose, run_folder
 from distill_cli.cli.search import with_space
 from distill_cli.config import config_dir, group_choices, parse, plain
+from extras import needs_optuna
 
 TINY = ("steps=20", "architecture.width=8", "kernel.networks=2", "batch.size=64",
         "validation.every=10", "validation.networks=2", "progress=none")  # fmt: skip
 SEARCH = ("-m", "search=optuna")
-needs_optuna = pytest.mark.skipif(
-    importlib.util.find_spec("optuna") is None, reason="needs the extra tuning"
-)
 
 
 @pytest.mark.parametrize("method", group_choices("space"))

@@ -1,7 +1,6 @@
 """Stopping sweeps: states of all jobs, signals that reach workers, nothing left behind."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import pickle
@@ -17,16 +16,9 @@ import pytest
 from distill_cli.errors import RunStopped, UserError
 from distill_cli.tasks import sweep, sweep_stop
 from distill_cli.train import signals
+from extras import needs_joblib, needs_optuna
 from tiny import TINY
 
-PLUGINS = importlib.util.find_spec("hydra_plugins") is not None
-needs_joblib = pytest.mark.skipif(
-    not PLUGINS or importlib.util.find_spec("hydra_plugins.hydra_joblib_launcher") is None,
-    reason="needs the extra parallel",
-)
-needs_optuna = pytest.mark.skipif(
-    importlib.util.find_spec("optuna") is None, reason="needs the extra tuning"
-)
 # Long enough to be stopped, with a checkpoint at every tenth step.
 LONG = (
     *TINY, "steps=1000000", "validation.patience=1000000", "evaluation=[krr_nngp]",
