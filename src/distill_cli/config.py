@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
+from distill_cli.core.files import out_folder
 from distill_cli.errors import UserError, choice_error, shown
 from distill_cli.sections import (
     GROWING,
@@ -88,6 +89,7 @@ class Config:
         at_least("ipc", self.ipc, 0 if self.init.name == "full" else 1)
         within("seed", self.seed, 0, 2**32 - 1)
         within("steps", self.steps, 0, 10**9)
+        out_folder(self.out)
         check_course(self)
         check_held_out(self)
         for index, step in enumerate(self.snapshots):

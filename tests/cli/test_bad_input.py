@@ -51,6 +51,7 @@ CASES = {
     "no key": (["=5"], "must be a string"),
     "launcher": (["hydra/launcher=foo"], "hydra/launcher=foo: unknown, or its package"),
     "out": (["out=/dev/null/x"], "/dev/null"),
+    "no out": (["out="], "out: empty; give a folder, or . for this one"),
     "schedule": (["schedule=cosin"], "did you mean cosine?"),
     "schedule of another method": (
         ["method=label_solve", "schedule=cosine"],

@@ -225,7 +225,7 @@ WRONG = {
     "one of two": ("distill", ["ipc", "steeps"], "steeps: no key"),
     "unicode": ("distill", ["größe"], "größe: no key"),
     "nothing like it": ("distill", ["@@@"], "@@@: no key, group or choice; distill --help lists"),
-    "an empty word": ("distill", [""], "no key, group or choice"),
+    "an empty word": ("distill", [""], "'': no key, group or choice"),
     "only an equals sign": ("distill", ["="], "no key, group or choice"),
     "control characters": ("distill", ["a\x1b[31m\nb"], "a?[31m?b"),
     "a path": ("distill", ["../../etc"], "../../etc: no key"),

@@ -119,6 +119,12 @@ def test_settings_and_options_are_the_same(name):
     assert (parse(word, settings) != parse(word, alone)) == (name not in ("name", "no seeds"))
 
 
+def test_an_empty_folder_of_results(run):
+    for words in (["table=rfad_1", "out="], ["rfad_1", "--out="]):
+        code, _, err = run("show", *words)
+        assert code == 2 and err == "error: out: empty; give a folder, or . for this one\n"
+
+
 def test_the_words_are_those_of_the_help():
     page = entries.page("table")
     assert list(page.words) == list(table.COMMANDS)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -30,6 +31,17 @@ def test_a_used_folder_stays(tmp_path):
         (folder / "metrics.jsonl").touch()
     lock.remove_if_unused(folder)
     assert (folder / "metrics.jsonl").exists()
+
+
+def test_the_working_directory_stays(tmp_path, monkeypatch):
+    here = tmp_path / "above" / "here"
+    run = here / "random" / "digits"
+    run.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    lock.remove_if_unused(Path("random/digits"))
+    assert here.is_dir() and not list(here.iterdir())
+    lock.remove_if_unused(Path("."))
+    assert here.is_dir()
 
 
 def test_a_missing_folder_is_not_made(tmp_path):

@@ -46,6 +46,8 @@ def test_select_names_the_cells_of_the_table(small_table):
     assert [c.name for c in chosen.cells] == ["mnist/ipc1/fixed", "digits/ipc1/fixed"]
     with pytest.raises(UserError, match=r"cells=svhn: .* choose among mnist/ipc1/fixed, "):
         select(small_table, ["svhn"])
+    with pytest.raises(UserError, match=r"cells=svhn,stl10: .* has no such cells; "):
+        select(small_table, ["svhn", "digits", "stl10"])
 
 
 @pytest.mark.parametrize(

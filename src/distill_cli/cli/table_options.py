@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from distill_cli.cli.help.entries import page
+from distill_cli.core.files import out_folder
 from distill_cli.errors import UserError, choice_error
 from distill_cli.typed import convert
 
@@ -103,7 +104,9 @@ def value_of(key: str, text: str, as_list: bool) -> Any:
         return None
     if key == "against" and text not in ("auto", "published", "recorded"):
         raise choice_error(key, text, ("auto", "published", "recorded"))
-    return Path(text) if key in ("out", "save", "figure", "expected") else text
+    if key == "out":
+        return out_folder(text)
+    return Path(text) if key in ("save", "figure", "expected") else text
 
 
 def seeds(text: str, listed: str) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from distill_cli.cli.compose import as_override
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.cli.help.answer import answered
 from distill_cli.config import config_dir, plain
-from distill_cli.core.files import check_out
+from distill_cli.core.files import check_out, out_folder
 from distill_cli.core.lock import remove_if_unused
 from distill_cli.errors import UserError, choice_error
 from distill_cli.naming import register_resolvers
@@ -73,7 +73,7 @@ def task(composed: DictConfig) -> float:
         if own["progress"] not in ("auto", "none"):
             raise choice_error("progress", own["progress"], ("auto", "none"))
         say = print_nothing if own["progress"] == "none" else print_now
-        out = Path(str(own["out"] or ".")).expanduser()
+        out = out_folder(str(own["out"] or ""))
         check_out(out)
         slow = convert(bool, own["slow"], "slow")
         if own["task"] == "retrain":

@@ -117,7 +117,11 @@ def emptied(folder: Path) -> Iterator[None]:
 
 
 def remove_empty(folder: Path) -> None:
-    """Take away a folder and up to three above it, as long as they are empty."""
+    """Take away a folder and up to three above it, as long as they are empty; never the working
+    directory of the shell."""
     with contextlib.suppress(OSError):
-        for place in (folder, *list(folder.parents)[:3]):
+        here = Path.cwd()
+        for place in (folder, *list(folder.absolute().parents)[:3]):
+            if here.is_relative_to(place.absolute()):
+                return
             place.rmdir()

@@ -25,12 +25,13 @@ class Config:
         if self.format not in ("auto", *FORMATS):
             raise choice_error("init.format", self.format, ("auto", *FORMATS))
         at_least("init.index", self.index, 0)
+        if not self.path:
+            raise UserError("init=coreset: give init.path=<run folder or coreset file>")
 
     def check_path(self) -> None:
         """UserError where there is nothing at `path`. A recorded run may outlive its start, so that
         only a run that begins asks."""
-        if not self.path:
-            raise UserError("init=coreset: give init.path=<run folder or coreset file>")
+        assert self.path is not None
         if not Path(self.path).expanduser().exists():
             raise UserError(f"init.path={self.path}: no such file or folder")
 

@@ -327,9 +327,11 @@ def select(table: Table, patterns: Iterable[str], seeds: Iterable[int] | None = 
     from dataclasses import replace
 
     patterns = [part for pattern in patterns for part in pattern.split(",") if part]
-    for pattern in patterns:
-        if not any(matches(cell.name, pattern) for cell in table.cells):
-            raise UserError(f"cells={pattern}: table={table.name} has no such cell; {known(table)}")
+    names = [cell.name for cell in table.cells]
+    wrong = [p for p in patterns if not any(matches(name, p) for name in names)]
+    if wrong:
+        which = "no such cell" if len(wrong) == 1 else "no such cells"
+        raise UserError(f"cells={','.join(wrong)}: table={table.name} has {which}; {known(table)}")
     cells = [c for c in table.cells if not patterns or any(matches(c.name, p) for p in patterns)]
     if seeds is not None:
         chosen = tuple(dict.fromkeys(seeds))

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from distill_cli.core.coreset_io import CoresetFile, load_coreset, record, save_coreset, sha256
-from distill_cli.core.files import check_out, read_json, write_bytes, write_json
+from distill_cli.core.files import check_out, out_folder, read_json, write_bytes, write_json
 from distill_cli.core.lock import holding
 from distill_cli.data.preprocess import Preprocess
 from distill_cli.data.standalone_load import HALF_LEVEL, to_pixels
@@ -64,8 +64,8 @@ def run(config: Config) -> dict[str, Any]:
     if not config.coreset.path:
         raise UserError("coreset: missing; give coreset=<run folder or coreset file>")
     found = load_coreset(config.coreset.path, config.coreset.format, config.coreset.index)
-    out = found.folder / f"export-{config.format}" if config.out is None else Path(config.out)
-    out = out.expanduser()
+    beside = found.folder / f"export-{config.format}"
+    out = beside if config.out is None else out_folder(config.out)
     check_out(out)
     taken = f"out={out}: another distill-export is writing it"
     with holding(out.with_name(f".{out.name}.lock"), taken, keep=False):

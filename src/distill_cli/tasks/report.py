@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_cli.config import at_least
-from distill_cli.core.files import check_out
+from distill_cli.core.files import check_out, out_folder
 from distill_cli.errors import UserError
 from distill_cli.report.collect import Collection, collect
 
@@ -36,7 +36,7 @@ def run(config: Config) -> list[str]:
 
     UserError where no folder holds a finished run, or another page lies at `out`.
     """
-    out = Path(config.out).expanduser()
+    out = out_folder(config.out)
     check_out(out)
     check_page(out)
     found = collect(Path(folder).expanduser() for folder in config.runs)

@@ -85,7 +85,7 @@ def unknown(command: str, word: str) -> UserError:
             f"{shown}: no key of {command}; {others[0]} help {shown} explains it{hint}"
         )
     hint = f"did you mean {' or '.join(near)}?" if near else f"{command} --help lists all keys"
-    return UserError(f"{shown}: no key, group or choice; {hint}")
+    return UserError(f"{shown or repr(shown)}: no key, group or choice; {hint}")
 
 
 def own_names(command: str) -> list[str]:
