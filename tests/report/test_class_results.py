@@ -136,6 +136,17 @@ def test_card_says_balanced_accuracy_of_unequal_classes(run):
     assert "krr_nngp 33.33 %, random real 33.33 %" in card
 
 
+def test_the_terminal_names_classes_without_test_images():
+    names = ("ant", "bee", "cow", "dog")
+    row = evaluation(SIZES, RECALLS, 1, names)
+    text = summary({"method": "dc", "evaluations": [row, row | {"protocol": "dc"}]})
+    assert text.count("no test images of class cow: not measured") == 1
+    many = evaluation([2, 0, 0, 0, 0, 0, 0, 0], [1] * 8)
+    said = "no test images of class 1, 2, 3, 4, 5 and 2 more: not measured"
+    assert said in summary({"method": "dc", "evaluations": [many]})
+    assert "no test images" not in summary({"method": "dc", "evaluations": [WIDE]})
+
+
 def test_page_of_few_classes():
     names = ("ant", "bee <b>", "cow", "dog")
     row = with_baseline(evaluation(SIZES, RECALLS, 2, names), evaluation(SIZES, RECALLS, 2, names))

@@ -96,15 +96,15 @@ def _filled(table: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
 
 
 def _notes(result: Mapping[str, Any]) -> list[str]:
-    sources = {
-        known.source: None for e in evaluations(result) if (known := published_for(result, e))
-    }
+    found = evaluations(result)
+    sources = {known.source: None for e in found if (known := published_for(result, e))}
     lines = [f"  published: {source}" for source in sources]
-    if not all(map(clear_gain, evaluations(result))):
+    if not all(map(clear_gain, found)):
         lines.append(f"  {words.UNCLEAR}")
     if shows_balanced(result):
-        with_classes = next((e for e in evaluations(result) if e.get("per_class")), {})
+        with_classes = next((e for e in found if e.get("per_class")), {})
         lines.append(f"  {words.balanced_note(with_classes)}")
+    lines += [f"  {note}" for note in dict.fromkeys(map(words.untested_note, found)) if note]
     seconds, best = section(result, "seconds"), words.count(result.get("best_step"))
     facts = []
     if best != words.NONE:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from distill_cli.errors import first_of
 from distill_cli.report.results import number, section
 
 NONE = "\u2013"  # en dash
@@ -142,6 +143,18 @@ def balanced_note(evaluation: Mapping[str, Any]) -> str:
     counts = [one for one in found if isinstance(one, int) and one > 0]
     sizes = f", which have {min(counts):,} to {max(counts):,} images" if counts else ""
     return f"balanced: mean over the classes{sizes}"
+
+
+def untested_note(evaluation: Mapping[str, Any]) -> str | None:
+    """Which classes have no images among those that were measured on, so that accuracy says nothing
+    of them; None where all have some."""
+    rows = evaluation.get("per_class")
+    found = [
+        str(row.get("class"))
+        for row in rows or ()
+        if isinstance(row, Mapping) and row.get("images") == 0
+    ]
+    return f"no test images of class {first_of(found, 5)}: not measured" if found else None
 
 
 def decimal(value: object, digits: int = 4) -> str:
