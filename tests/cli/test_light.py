@@ -67,10 +67,10 @@ def test_wheel_has_the_configs_and_runs_from_an_empty_folder(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     for path in (ROOT / "configs").rglob("*.yaml"):
         assert f"distill_cli/configs/{path.relative_to(ROOT / 'configs').as_posix()}" in names
-    for data in ("published.json", "library.bib", "report.css", "site.css", "site.js"):
-        assert f"distill_cli/report/{data}" in names
-    for path in (ROOT / "src" / "distill_cli" / "cli" / "help" / "keys").glob("*.yaml"):
-        assert f"distill_cli/cli/help/keys/{path.name}" in names
+    source = ROOT / "src"
+    for path in source.rglob("*"):
+        if path.is_file() and "__pycache__" not in path.parts:
+            assert path.relative_to(source).as_posix() in names
     site, empty = tmp_path / "site", tmp_path / "empty"
     empty.mkdir()
     install = [*pip, "install", "-q", "--no-deps", "--target", str(site), str(wheel)]
@@ -79,6 +79,8 @@ def test_wheel_has_the_configs_and_runs_from_an_empty_folder(tmp_path):
         f"import sys; sys.path.insert(0, {str(site)!r})\n"
         "import distill_cli; from distill_cli.config import config_dir\n"
         f"assert str(config_dir()).startswith({str(site)!r}), config_dir()\n"
+        "from distill_cli.tables import registry\n"
+        "assert len(registry.load(registry.default_path())) > 10\n"
         "sys.argv = ['distill', 'steps=2', 'architecture.width=4', 'kernel.networks=1',"
         " 'batch.size=16', 'validation.networks=1', 'evaluation=none']\n"
         "from distill_cli.cli.distill import main; main()\n"
