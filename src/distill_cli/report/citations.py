@@ -74,8 +74,8 @@ def cited(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     keys += [key for name in ("frepo", "dc", "dsa") if name in protocols for key in _METHODS[name]]
     if method in ("rfad", "kip", "label_solve") or protocols & {"krr_nngp", "krr_ntk"}:
         keys.append("novak2020neural")
-    if _optimiser(result) == "adabelief" or (method == "rfad" and not _optimiser(result)):
-        keys.append("zhuang2020adabelief")  # RFAD's own optimiser
+    if method == "rfad":
+        keys.append("zhuang2020adabelief")  # its optimiser
     if _name(result, "init") in _SENSITIVITY or _name(result, "sampler") in _SENSITIVITY:
         keys.append("tukan2023subset")
     keys += _DATASETS.get(dataset_key(result.get("dataset")), [])
@@ -108,14 +108,3 @@ def write_citations(folder: str | Path, result: Mapping[str, Any]) -> Path:
 
 def _name(result: Mapping[str, Any], component: str) -> str:
     return str(section(section(result, "config"), component).get("name", ""))
-
-
-def _optimiser(result: Mapping[str, Any]) -> str:
-    config = section(result, "config")
-    for place in (config, section(config, "method"), section(config, "train"), result):
-        found = place.get("optimizer", place.get("optimiser"))
-        if isinstance(found, Mapping):
-            found = found.get("name")
-        if isinstance(found, str):
-            return found.lower()
-    return ""

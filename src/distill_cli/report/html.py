@@ -246,11 +246,10 @@ _TIMES = (
 
 def _commands(result: Mapping[str, Any]) -> str:
     command = str(result.get("command") or "")
-    environment = {**section(result, "versions"), **section(result, "environment")}
     shown = f'<pre class="wrap">{escape(command)}</pre>' if command else ""
     return (
         _part("Command", shown)
-        + _part("Environment", sections.pairs(words.flatten(environment)))
+        + _part("Environment", sections.pairs(words.flatten(section(result, "environment"))))
         + _part(
             "Use the coreset",
             "<p>The folder <code>coreset</code> is all that is needed, with NumPy alone; "

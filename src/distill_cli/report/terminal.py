@@ -1,7 +1,7 @@
 """What a run prints when it ends: accuracies, the baseline, the published figure."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from distill_cli.report import words
 from distill_cli.report.published import published_for
@@ -15,9 +15,6 @@ from distill_cli.report.results import (
     seen_in_training,
     shows_balanced,
 )
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 HEAD = (
     "protocol", "accuracy", "balanced", "random real", "balanced real", "gain", "published", "nll",
@@ -67,23 +64,6 @@ def summary(result: Mapping[str, Any]) -> str:
     else:
         lines.append("  not evaluated")
     return "\n".join(lines + _notes(result))
-
-
-def rich_table(result: Mapping[str, Any]) -> "Table":
-    """The same as a rich table for a colour terminal."""
-    from rich.table import Table
-    from rich.text import Text
-
-    notes = "\n".join(line.strip() for line in _notes(result))
-    table = Table(title=words.run_title(result), caption=notes or None, title_justify="left")
-    head, *body = _filled([HEAD, *rows(result)]) if evaluations(result) else [HEAD[:2]]
-    for name in head:
-        left = name == "protocol"
-        style = {"accuracy": "bold", "gain": "green", "protocol": "cyan"}.get(name)
-        table.add_column(name, justify="left" if left else "right", style=style, no_wrap=not left)
-    for row in body:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
 
 
 def _filled(table: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
