@@ -22,8 +22,9 @@ DECIDES = (
 # ... except for these, which share out, write, show or stop.
 SERVES = (
     "core.files", "core.fingerprint", "core.host_failures", "core.host_output", "core.host_place",
-    "core.hosts", "core.lock", "kernels.exact.kept", "train.checkpoint", "train.clock",
-    "train.loggers", "train.native_calls", "train.progress", "train.signals", "train.tracking",
+    "core.hosts", "core.lock", "evaluation.kept_networks", "kernels.exact.kept",
+    "train.checkpoint", "train.clock", "train.loggers", "train.native_calls", "train.progress",
+    "train.signals", "train.tracking",
 )  # fmt: skip
 
 

@@ -25,7 +25,8 @@ class Problem:
     ridge: relative ridge of kernel regression, times ridge_weights (coreset,) where the coreset has
     them; kernels: exact kernels that some protocol of this evaluation needs, made in one pass;
     limit: test images used by the exact kernels; class_names: in the order of the labels, empty
-    where they are not known; tiles: where a long one's finished tiles are kept.
+    where they are not known; partial: where a long measurement keeps finished tiles of kernels and
+    finished networks.
     """
 
     architecture: Architecture
@@ -42,7 +43,7 @@ class Problem:
     ridge_weights: np.ndarray | None = None
     class_names: tuple[str, ...] = ()
     report: Report = lambda what, fraction: None
-    tiles: Path | None = None
+    partial: Path | None = None
     _grams: dict[tuple[int, str], tuple[Coreset, dict[str, Any], float]] = field(
         default_factory=dict
     )
@@ -78,7 +79,7 @@ class Problem:
             found = gram(
                 self.architecture, *pair, get=self.kernels, engine=self.engine,
                 memory_mb=self.memory_mb,
-                progress=lambda done, total: self.report(what, done / total), keep=self.tiles,
+                progress=lambda done, total: self.report(what, done / total), keep=self.partial,
             )  # fmt: skip
             self._grams[key] = (coreset, found, time.monotonic() - start)
         _, found, seconds = self._grams[key]

@@ -5,7 +5,7 @@ weights with the best validation accuracy; test images play no part in training 
 """
 
 import time
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,6 +19,7 @@ from distill_cli.evaluation.base import Problem
 from distill_cli.evaluation.by_class import confusion_counts, share_correct
 from distill_cli.evaluation.finite_table import FiniteConfig, with_tuned
 from distill_cli.evaluation.finite_training import Progress, network_key, train_finite
+from distill_cli.evaluation.kept_networks import Tested, kept_networks
 
 Config = FiniteConfig
 
@@ -27,7 +28,7 @@ def evaluate(config: FiniteConfig, coreset: Coreset, problem: Problem) -> Metric
     """One Metric, protocol finite, on all test images."""
     return evaluate_finite(
         config, problem.architecture, coreset, problem.valid, problem.test, problem.dataset,
-        problem.ipc, lambda what, done: problem.report("finite networks", done),
+        problem.ipc, lambda what, done: problem.report("finite networks", done), problem.partial,
     )  # fmt: skip
 
 
@@ -40,6 +41,7 @@ def evaluate_finite(
     dataset: str,
     ipc: int,
     progress: Progress | None = None,
+    partial: Path | None = None,
 ) -> Metric:
     """Mean test accuracy of `config.networks` networks trained on the coreset, shared out over
     devices.
@@ -47,6 +49,7 @@ def evaluate_finite(
     Images of `valid` and `test` are preprocessed as the coreset's are. `architecture` gives the
     kinds of layers; every hidden layer gets config.width. detail holds the values used, the
     published cell they came from, and one entry per network. std (n - 1) is None for one network.
+    partial: a folder that keeps finished networks; the same call goes on from them.
     Raises UserError if there is no validation or test image.
     """
     start = time.perf_counter()
@@ -57,7 +60,7 @@ def evaluate_finite(
     valid_images, valid_labels = _limited(*valid, config.valid_limit)
     coreset = Coreset(*map(np.asarray, coreset))  # each device takes its own copy from the host
 
-    def one(index: int, tell: Tell) -> tuple[np.ndarray, dict[str, Any]]:
+    def one(index: int, tell: Tell) -> Tested:
         def report(message: str, fraction: float) -> None:
             tell(fraction, f"network {index + 1}/{config.networks}: {message}")
 
@@ -70,16 +73,20 @@ def evaluate_finite(
         guesses = outputs.argmax(-1)
         accuracy = share_correct(guesses, test[1])
         report(f"test accuracy {100 * accuracy:.2f} %", 1.0)
-        return guesses, {
+        facts = {
             "accuracy": accuracy,
-            "valid_accuracy": run.best_accuracy,
-            "best_step": run.best_step,
-            "steps": run.steps,
+            "valid_accuracy": float(run.best_accuracy),
+            "best_step": int(run.best_step),
+            "steps": int(run.steps),
             "warning": run.warning,
         }
+        return Tested(guesses, facts)
 
-    found = share_out(one, config.networks, progress or (lambda message, fraction: None))
-    runs = [run for _, run in found]
+    work = kept_networks(
+        one, partial, "finite", config, architecture, *coreset, valid_images, valid_labels, *test
+    )
+    found = share_out(work, config.networks, progress or (lambda message, fraction: None))
+    runs = [run.facts for run in found]
     classes = int(coreset.labels.shape[1])
     accuracies = [run["accuracy"] for run in runs]
     keys = ("width", "learning_rate", "label_scale", "weight_decay", "centred", "loss", "seed")
@@ -90,7 +97,7 @@ def evaluate_finite(
         n=config.networks,
         images=len(test[1]),
         seconds=time.perf_counter() - start,
-        confusion=confusion_counts([guesses for guesses, _ in found], test[1], classes),
+        confusion=confusion_counts([run.guesses for run in found], test[1], classes),
         detail={
             **{key: getattr(config, key) for key in keys},
             "published_cell": cell,

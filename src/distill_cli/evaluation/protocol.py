@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -25,6 +25,7 @@ from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError, choice_error, shown
 from distill_cli.evaluation.base import Problem
 from distill_cli.evaluation.by_class import confusion_counts, share_correct
+from distill_cli.evaluation.kept_networks import Tested, kept_networks
 from distill_cli.evaluation.sizes import parameters
 from distill_cli.evaluation.trainer import Recipe, Variables, predicted_classes, train
 
@@ -58,16 +59,6 @@ class Networks:
         for name in self.architectures:
             if name not in nets.NETWORKS:
                 raise choice_error(f"evaluation.{protocol}.architectures", name, nets.NETWORKS)
-
-
-class Tested(NamedTuple):
-    """What a trained network leaves: the classes that it gives the test images, its learning rate,
-    whether it stayed finite, its size."""
-
-    guesses: np.ndarray
-    rate: float
-    finite: bool
-    parameters: int
 
 
 def refuse_norm(config: Networks, protocol: str) -> None:
@@ -169,12 +160,17 @@ def run_protocol(
             )  # fmt: skip
             guesses = predicted_classes(net, trained.variables, problem.test[0])
             tell(1.0)
-            return Tested(guesses, chosen, trained.finite, parameters(variables))
+            finite, size = bool(trained.finite), parameters(variables)
+            return Tested(guesses, {"rate": float(chosen), "finite": finite, "parameters": size})
 
         def report(message: str, fraction: float, number: int = number) -> None:
             problem.report(f"evaluation.{protocol}", (number + fraction) / len(built))
 
-        found = share_out(one, config.networks, report)
+        work = kept_networks(
+            one, problem.partial, protocol, name, config, recipe, compat, learning_rate,
+            images, targets, *problem.valid, *problem.test,
+        )  # fmt: skip
+        found = share_out(work, config.networks, report)
         accuracies = [share_correct(row.guesses, problem.test[1]) for row in found]
         if name == config.architectures[0]:
             guesses = [row.guesses for row in found]
@@ -182,14 +178,14 @@ def run_protocol(
         warnings = [
             f"network {index}: loss or weights not finite"
             for index, row in enumerate(found)
-            if not row.finite
+            if not row.facts["finite"]
         ]
         table[name] = {
             **spread(accuracies),
-            "parameters": found[0].parameters,
+            "parameters": found[0].facts["parameters"],
             "accuracies": accuracies,
             "seconds": round(time.perf_counter() - clock, 2),
-            **({"learning_rates": [row.rate for row in found]} if rate else {}),
+            **({"learning_rates": [row.facts["rate"] for row in found]} if rate else {}),
             **({"warnings": warnings} if warnings else {}),
         }
     best = table[config.architectures[0]]

@@ -25,7 +25,7 @@ from distill_cli.report.words import flatten
 from distill_cli.tasks.code import code_of_run, differing, note_changed
 from distill_cli.tasks.distill import run as run_distill
 from distill_cli.tasks.job import Job, as_tree, environment
-from distill_cli.tasks.measure import TILES
+from distill_cli.tasks.measure import PARTIAL
 from distill_cli.tasks.plan import device_name
 from distill_cli.tasks.runtime import Stopwatch, configure_jax, log_file, peak_memory_mb
 from distill_cli.version import __version__
@@ -225,6 +225,6 @@ def finish(application: Application, result: Row, page: Page) -> Row:
     shown = {path.name for kind in SHOWN for path in folder.glob(f"*.{kind}")}
     result["files"] = sorted(shown)
     write_json(application.folder / "result.json", result)
-    shutil.rmtree(folder / TILES, ignore_errors=True)
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     say(application, f"result   {folder / PAGE}")
     return result

@@ -29,7 +29,7 @@ from distill_cli.tasks.apply import (
 from distill_cli.tasks.apply_sheet import Picture, sheet, to_levels
 from distill_cli.tasks.coreset_fits import ready
 from distill_cli.tasks.evaluate import DEFAULT_RIDGE
-from distill_cli.tasks.measure import TILES
+from distill_cli.tasks.measure import PARTIAL
 from distill_cli.tasks.problem import Problem, load_problem
 
 
@@ -113,7 +113,7 @@ def matrices(
     return [
         exact_grams(
             problem.architecture, settings.kernel, support, test, train, engine=evaluation.engine,
-            memory_mb=evaluation.memory_mb, keep=application.folder / TILES,
+            memory_mb=evaluation.memory_mb, keep=application.folder / PARTIAL,
         )
     ]  # fmt: skip
 

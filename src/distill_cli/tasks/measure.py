@@ -23,7 +23,7 @@ from distill_cli.tasks.problem import Problem
 from distill_cli.tasks.stored_start import stored_start
 
 Row = dict[str, Any]
-TILES = "tiles"  # subfolder of a measurement under way
+PARTIAL = "partial"  # subfolder of a measurement under way
 SHOWN = 5  # images of a class with the highest, and with the lowest, scores that a run keeps
 
 
@@ -68,7 +68,7 @@ def evaluation_problem(
         limit=evaluation.limit,
         report=report,
         class_names=tuple(problem.dataset.class_names),
-        tiles=None if folder is None else folder / TILES,
+        partial=None if folder is None else folder / PARTIAL,
     )
 
 
@@ -94,8 +94,8 @@ def measure(
                 **class_fields(other.confusion, other.n, target.class_names),
             }  # fmt: skip
         yield row
-    if target.tiles is not None:
-        shutil.rmtree(target.tiles, ignore_errors=True)
+    if target.partial is not None:
+        shutil.rmtree(target.partial, ignore_errors=True)
 
 
 def row_of(metric: Metric, settings: dict[str, Any], class_names: Sequence[str] = ()) -> Row:
