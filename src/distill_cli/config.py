@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from distill_cli.core.files import out_folder
 from distill_cli.errors import UserError, choice_error, shown
 from distill_cli.sections import (
     GROWING,
@@ -32,7 +31,7 @@ from distill_cli.sections import (
     auto_or_number,
     within,
 )
-from distill_cli.typed import build
+from distill_cli.typed import build, out_folder
 
 # Component key -> (module pattern, attribute). {name} is the component's `name` in the YAML.
 COMPONENTS: dict[str, tuple[str, str]] = {

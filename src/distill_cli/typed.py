@@ -4,6 +4,7 @@ import dataclasses
 import math
 import types
 import typing
+from pathlib import Path
 from typing import Any, Literal
 
 from distill_cli.errors import UserError, choice_error, shown
@@ -63,3 +64,10 @@ def convert(hint: Any, value: Any, key: str, besides: str = "") -> Any:
         return int(value)
     wanted = WORDS.get(origin or hint, f"a section, whose keys are given as {key}.KEY=")
     raise UserError(f"{key}={shown(value)}: must be {wanted}{besides}")
+
+
+def out_folder(named: str | Path) -> Path:
+    """The folder that `out` names; UserError for "", which a variable that is not set leaves."""
+    if not str(named).strip():
+        raise UserError("out: empty; give a folder, or . for this one")
+    return Path(named).expanduser()

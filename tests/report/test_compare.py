@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from distill_cli.report.collect import collect
-from distill_cli.report.compare import compare, mean_std
+from distill_cli.report.compare import compare
 from run_folders import ACCURACIES, change, make_runs
 
 
@@ -26,10 +26,6 @@ def test_mean_and_spread_over_seeds(tmp_path: Path) -> None:
         assert s.mean == pytest.approx(np.mean(values, dtype=np.float64), rel=1e-14)
         assert s.std == pytest.approx(np.std(values, ddof=1), rel=1e-12)
     assert summaries[0].random == pytest.approx(0.41)
-
-
-def test_one_value_has_no_spread() -> None:
-    assert mean_std([0.25]) == (0.25, None)
 
 
 def test_variants_are_named_by_what_differs(tmp_path: Path) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 import yaml
 
 from distill_cli.cli.help.entries import page
-from distill_cli.core.files import out_folder
 from distill_cli.errors import UserError, choice_error
-from distill_cli.typed import convert
+from distill_cli.typed import convert, out_folder
 
 SEE = "see distill-table --help"
 

@@ -13,11 +13,11 @@ from distill_cli.cli.compose import as_override
 from distill_cli.cli.errors import exit_codes, job_errors
 from distill_cli.cli.help.answer import answered
 from distill_cli.config import config_dir, plain
-from distill_cli.core.files import check_out, out_folder
+from distill_cli.core.files import check_out
 from distill_cli.core.lock import remove_if_unused
 from distill_cli.errors import UserError, choice_error
 from distill_cli.naming import register_resolvers
-from distill_cli.typed import convert
+from distill_cli.typed import convert, out_folder
 
 TASKS = ("cell", "study", "report", "retrain")
 OWN = ("task", "study", "artefact", "results", "slow", "progress", "out")  # not of a cell

@@ -14,13 +14,6 @@ from distill_cli.errors import StorageError, UserError
 WHOLE_NUMBERS = re.compile(r"\[\n\s*-?\d+(?:,\n\s*-?\d+)*\n\s*\]")  # as json indents a list
 
 
-def out_folder(named: str | Path) -> Path:
-    """The folder that `out` names; UserError for "", which a variable that is not set leaves."""
-    if not str(named).strip():
-        raise UserError("out: empty; give a folder, or . for this one")
-    return Path(named).expanduser()
-
-
 def check_folder(out: Path) -> Path:
     """The nearest existing folder at or above `out`; UserError where a file is in the way."""
     place = next(place for place in (out, *out.absolute().parents) if place.exists())

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from distill_cli.arch.layers import Architecture
 from distill_cli.arch.network import predict
 from distill_cli.core.sharing import Tell, share_out
+from distill_cli.core.stats import mean_std
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError
 from distill_cli.evaluation.base import Problem
@@ -88,12 +89,12 @@ def evaluate_finite(
     found = share_out(work, config.networks, progress or (lambda message, fraction: None))
     runs = [run.facts for run in found]
     classes = int(coreset.labels.shape[1])
-    accuracies = [run["accuracy"] for run in runs]
+    over_networks = mean_std(run["accuracy"] for run in runs)
     keys = ("width", "learning_rate", "label_scale", "weight_decay", "centred", "loss", "seed")
     return Metric(
         protocol="finite",
-        accuracy=float(np.mean(accuracies)),
-        std=float(np.std(accuracies, ddof=1)) if config.networks > 1 else None,
+        accuracy=over_networks.mean,
+        std=over_networks.std,
         n=config.networks,
         images=len(test[1]),
         seconds=time.perf_counter() - start,

@@ -21,6 +21,7 @@ from distill_cli import nets
 from distill_cli.config import at_least
 from distill_cli.core.keys import named_key, step_key
 from distill_cli.core.sharing import Tell, share_out
+from distill_cli.core.stats import mean_std
 from distill_cli.core.types import Coreset, Metric
 from distill_cli.errors import UserError, choice_error, shown
 from distill_cli.evaluation.base import Problem
@@ -181,7 +182,8 @@ def run_protocol(
             if not row.facts["finite"]
         ]
         table[name] = {
-            **spread(accuracies),
+            "mean": (result := mean_std(accuracies)).mean,
+            "std": result.std,
             "parameters": found[0].facts["parameters"],
             "accuracies": accuracies,
             "seconds": round(time.perf_counter() - clock, 2),
@@ -211,9 +213,3 @@ def run_protocol(
 def network_key(seed: int, architecture: str, index: int) -> Array:
     """Key of one network: its initial weights, batches and augmentations."""
     return step_key(named_key(seed, f"protocol {architecture}"), index)
-
-
-def spread(accuracies: list[float]) -> dict[str, float | None]:
-    """Mean, and sample standard deviation (n - 1; None for one value)."""
-    std = float(np.std(accuracies, ddof=1)) if len(accuracies) > 1 else None
-    return {"mean": float(np.mean(accuracies)), "std": std}

@@ -1,11 +1,11 @@
 """Runs side by side: measurements, variants (configurations apart from seeds), mean and spread."""
 
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
+from distill_cli.core.stats import mean_std
 from distill_cli.naming import DATASET_NOT_IN_DIGEST, NOT_IN_DIGEST
 from distill_cli.report import words
 from distill_cli.report.collect import Run
@@ -166,15 +166,11 @@ def summaries(found: Iterable[Measurement]) -> dict[Cell, list[Summary]]:
 
 def summary(variant: int, found: Sequence[Measurement]) -> Summary:
     """Mean and spread over the runs of one variant."""
-    mean, std = mean_std([m.accuracy for m in found])
+    mean, std, _ = mean_std(m.accuracy for m in found)
     random = [a for m in found if (a := number(baseline(m.row).get("accuracy"))) is not None]
     known = next((m.known for m in found if m.known), None)
-    return Summary(variant, tuple(found), mean, std, mean_std(random)[0] if random else None, known)
-
-
-def mean_std(values: Sequence[float]) -> tuple[float, float | None]:
-    """Mean and standard deviation (n - 1), the latter None for one value."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None
+    real = mean_std(random).mean if random else None
+    return Summary(variant, tuple(found), mean, std, real, known)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from distill_cli.core.stats import mean_std
 from distill_cli.report import words
 from distill_cli.report.charts import Chart, Series, per_cent, reliability_chart
-from distill_cli.report.compare import Comparison, mean_std
+from distill_cli.report.compare import Comparison
 from distill_cli.report.headline import headline
 from distill_cli.report.results import number, reliability, section
 from distill_cli.report.rowcharts import Bar, BarChart, Dot, DotChart
@@ -158,7 +159,7 @@ def stages(site: Comparison) -> Iterator[Drawing]:
 def mean(values: Sequence[object]) -> float | None:
     """Mean of those that are numbers, None without any."""
     found = [v for value in values if (v := number(value)) is not None]
-    return mean_std(found)[0] if found else None
+    return mean_std(found).mean if found else None
 
 
 def distill_seconds(result: Mapping[str, Any]) -> float | None:

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import numpy as np
-
+from distill_cli.core.stats import mean_std
 from distill_cli.report.results import number, section
 from distill_cli.tables.metrics import RunFiles, value_of
 from distill_cli.tables.runs import SeedRun
@@ -34,9 +33,8 @@ def number_of(values: Sequence[tuple[int, float]]) -> Number | None:
     """Mean and spread of (seed, value) pairs, in float64; None without any."""
     if not values:
         return None
-    array = np.array([value for _, value in values], np.float64)
-    std = float(array.std(ddof=1)) if len(array) > 1 else None
-    return Number(float(array.mean()), std, tuple(seed for seed, _ in values))
+    mean, std, _ = mean_std(value for _, value in values)
+    return Number(mean, std, tuple(seed for seed, _ in values))
 
 
 @dataclass(frozen=True)

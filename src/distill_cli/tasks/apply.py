@@ -14,8 +14,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json, write_bytes, write_json
 from distill_cli.core.fingerprint import code_of
@@ -132,13 +130,6 @@ def distilled(job: Job) -> Row:
         "validation": result["validation"], "seconds": result["seconds"],
         "evaluations": result["evaluations"],
     }  # fmt: skip
-
-
-def mean_std(values: Sequence[float]) -> tuple[float, float | None, int]:
-    """(mean, standard deviation with n - 1, n); no deviation for one value."""
-    array = np.asarray(values, np.float64)
-    std = float(array.std(ddof=1)) if len(array) > 1 else None
-    return float(array.mean()), std, len(array)
 
 
 def result_of(application: Application, config: Any, watch: Stopwatch, **content: Any) -> Row:

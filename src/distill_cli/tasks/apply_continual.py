@@ -14,6 +14,7 @@ from distill_cli.config import Config
 from distill_cli.core.coreset_io import load_coreset
 from distill_cli.core.linalg import krr_predict, krr_solve
 from distill_cli.core.sharing import Tell, share_out
+from distill_cli.core.stats import mean_std
 from distill_cli.core.types import Coreset, Dataset
 from distill_cli.data.sources import load_dataset
 from distill_cli.data.zca import channel_moments
@@ -28,7 +29,6 @@ from distill_cli.tasks.apply import (
     distilled,
     finish,
     finished,
-    mean_std,
     result_of,
     say,
     write_csv,

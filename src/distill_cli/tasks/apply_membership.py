@@ -14,6 +14,7 @@ from distill_cli.augment import frepo as operations
 from distill_cli.augment import strategy
 from distill_cli.core.coreset_io import load_coreset
 from distill_cli.core.keys import named_key
+from distill_cli.core.stats import mean_std
 from distill_cli.core.types import Coreset, one_hot_centred
 from distill_cli.data.sources import load_dataset
 from distill_cli.errors import UserError
@@ -31,7 +32,6 @@ from distill_cli.tasks.apply import (
     figure,
     finish,
     finished,
-    mean_std,
     note,
     result_of,
     say,

@@ -13,6 +13,7 @@ from distill_cli.apply.grams import features_of
 from distill_cli.apply.plots import Curve, curves
 from distill_cli.core.coreset_io import load_coreset
 from distill_cli.core.keys import named_key
+from distill_cli.core.stats import mean_std
 from distill_cli.core.types import Coreset
 from distill_cli.data.raw import spread
 from distill_cli.errors import UserError
@@ -30,7 +31,6 @@ from distill_cli.tasks.apply import (
     figure,
     finish,
     finished,
-    mean_std,
     note,
     result_of,
     say,

@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from distill_cli.core.coreset_io import CoresetFile, load_coreset, record, save_coreset, sha256
-from distill_cli.core.files import check_out, out_folder, read_json, write_bytes, write_json
+from distill_cli.core.files import check_out, read_json, write_bytes, write_json
 from distill_cli.core.lock import holding
 from distill_cli.data.preprocess import Preprocess
 from distill_cli.data.standalone_load import HALF_LEVEL, to_pixels
@@ -29,6 +29,7 @@ from distill_cli.formats import image_folder
 from distill_cli.formats.detect import declared_preprocess
 from distill_cli.formats.readme import readme
 from distill_cli.train.signals import BEFORE_END
+from distill_cli.typed import out_folder
 from distill_cli.version import __version__
 
 WHAT = "distill-export"

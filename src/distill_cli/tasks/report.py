@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_cli.config import at_least
-from distill_cli.core.files import check_out, out_folder
+from distill_cli.core.files import check_out
 from distill_cli.errors import UserError
 from distill_cli.report.collect import Collection, collect
+from distill_cli.typed import out_folder
 
 INDEX = "index.html"
 MARK = "distill_cli"  # every page of ours says who made it

@@ -5,13 +5,13 @@ import csv
 import io
 import math
 import shlex
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from distill_cli.core.files import read_json, write_bytes, write_json
+from distill_cli.core.stats import mean_std
 from distill_cli.naming import NOT_IN_DIGEST
 from distill_cli.report.results import baseline, evaluations, number, other_baselines, section
 
@@ -179,9 +179,8 @@ def seed_rows(lines: Sequence[Line]) -> list[Row]:
             for measure in MEASURES:
                 values = [own[measure] for own in found if measure in own]
                 full = len(values) == len(found)
-                row[f"{measure}_mean"] = statistics.mean(values) if full else None
-                row[f"{measure}_std"] = (
-                    statistics.stdev(values) if full and len(found) > 1 else None
-                )
+                result = mean_std(values) if full else None
+                row[f"{measure}_mean"] = result and result.mean
+                row[f"{measure}_std"] = result and result.std
             rows.append(row | {k: v for k, v in keys.items() if k not in row})
     return rows

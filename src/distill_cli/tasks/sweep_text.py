@@ -1,9 +1,9 @@
 """What `distill -m` prints at its end: the table of its jobs, means over seeds, what failed."""
 
 import shlex
-import statistics
 from collections.abc import Sequence
 
+from distill_cli.core.stats import mean_std
 from distill_cli.report.results import number
 from distill_cli.report.words import NONE, duration
 from distill_cli.tables.render import aligned
@@ -56,8 +56,8 @@ def seed_means(lines: Sequence[Line]) -> list[str]:
             found = [line.measured.get(protocol, {}).get("accuracy") for line in done]
             values = [100 * value for value in found if value is not None]
             if len(values) > 1:
-                spread = statistics.stdev(values)
-                parts.append(f"{protocol} {statistics.mean(values):.2f} ± {spread:.2f} %")
+                mean, std, _ = mean_std(values)
+                parts.append(f"{protocol} {mean:.2f} ± {std:.2f} %")
         if parts:
             said.append(f"  over {len(done)} seeds, {name}: {', '.join(parts)}")
     return ["", *said] if said else []

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from distill_cli.core.stats import mean_std
 from distill_cli.theory.study import Cell, Study, select
 
 REFERENCE_SEEDS = 3  # behind most of the reference's figures
@@ -56,8 +57,8 @@ def judged(
     few = table.get("seeds", REFERENCE_SEEDS)
     if found["within"] is False and len(values) > few and np.ptp(values) > 0:
         share = np.mean([inside(chosen) for chosen in itertools.combinations(values, few)])
-        error = np.std(values, ddof=1) * math.sqrt(1 / len(values) + 1 / few)
-        away = abs(np.mean(values) - figure) / error
+        mean, std, n = mean_std(values)
+        away = abs(mean - figure) / ((std or 0) * math.sqrt(1 / n + 1 / few))
         found |= {"few": few, "share_within": float(share), "standard_errors": float(away)}
     return found
 

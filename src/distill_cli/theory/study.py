@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from omegaconf import OmegaConf
 
 from distill_cli.config import config_dir
+from distill_cli.core.stats import mean_std
 from distill_cli.errors import UserError, choice_error
 from distill_cli.theory.config import CellConfig
 from distill_cli.typed import build
@@ -113,8 +113,7 @@ def summary(config: CellConfig, rows: Sequence[Mapping[str, Any]]) -> Cell:
 def spread(values: Iterable[float]) -> dict[str, Any]:
     """Mean, standard deviation (n - 1; null for one value), n and the values."""
     found = [float(v) for v in values]
-    std = float(np.std(found, ddof=1)) if len(found) > 1 else None
-    return {"mean": float(np.mean(found)), "std": std, "n": len(found), "values": found}
+    return {**mean_std(found)._asdict(), "values": found}
 
 
 def mean(cell: Mapping[str, Any], metric: str) -> float | None:
