@@ -25,7 +25,7 @@ from distill_cli.evaluation import (
 from distill_cli.evaluation.base import Problem, evaluate
 from distill_cli.evaluation.by_class import class_fields, confusion_counts, share_correct
 from distill_cli.report.class_results import class_results
-from distill_cli.report.results import damage
+from distill_cli.report.damage import damage
 from distill_cli.tasks.measure import row_of
 
 LABELS = np.array([0, 0, 0, 0, 1, 1, 3])

@@ -11,8 +11,10 @@ from distill_cli.evaluation.by_class import class_fields, confusion_counts
 from distill_cli.report.card import write_card
 from distill_cli.report.class_charts import classes_part
 from distill_cli.report.class_results import class_results
+from distill_cli.report.damage import damage
 from distill_cli.report.html import page
-from distill_cli.report.results import damage, read_result, shows_balanced
+from distill_cli.report.results import read_result
+from distill_cli.report.run_result import RunResult, parse_result
 from distill_cli.report.terminal import summary
 from html_page import Page
 from run_folders import change
@@ -35,6 +37,10 @@ def evaluation(
         "accuracy": float(np.mean(guesses == labels)), "seconds": 1.0, "nll": None, "ece": None,
         **fields,
     }  # fmt: skip
+
+
+def measured_by_dc(*rows: dict[str, Any]) -> RunResult:
+    return parse_result({"method": "dc", "evaluations": list(rows)})
 
 
 def with_baseline(row: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
@@ -89,19 +95,20 @@ def test_damage(row, path, value, said):
     assert (damage(changed) or "").startswith(said)
     inside = changed["baseline_random"] if path[0] == "baseline_random" else changed
     assert class_results(inside, changed["images"]) is None
-    assert "Accuracy of each class" not in classes_part({"evaluations": [changed]}) or (
-        path[0] == "baseline_random"
-    )
+    assert "Accuracy of each class" not in classes_part(
+        parse_result({"evaluations": [changed]})
+    ) or (path[0] == "baseline_random")
 
 
 def test_rows_without_classes_are_no_damage():
     old = {k: v for k, v in ROW.items() if k not in ("balanced_accuracy", "per_class", "confusion")}
     old = old | {"baseline_random": {"accuracy": 0.2, "std": None, "n": 1}}
     assert damage(old) is None and class_results(old, old["images"]) is None
-    result = {"method": "rfad", "dataset": "digits", "evaluations": [old]}
-    assert classes_part(result) == "" and not shows_balanced(result)
+    raw = {"method": "rfad", "dataset": "digits", "evaluations": [old]}
+    result = parse_result(raw)
+    assert classes_part(result) == "" and not result.shows_balanced
     assert "balanced" not in summary(result) and "Classes" not in Page(page(result, [], None)).words
-    mixed = result | {"evaluations": [old, with_baseline(ROW, ROW)]}
+    mixed = parse_result(raw | {"evaluations": [old, with_baseline(ROW, ROW)]})
     assert "Accuracy of each class" in page(mixed, [], None)
 
 
@@ -117,8 +124,8 @@ def test_rows_without_classes_are_no_damage():
 )
 def test_where_balanced_accuracy_is_shown(sizes, recalls, real, shown):
     row = with_baseline(evaluation(sizes, recalls), evaluation(sizes, real))
-    result = {"method": "rfad", "dataset": "own", "ipc": 1, "evaluations": [row]}
-    assert shows_balanced(result) is shown
+    result = parse_result({"method": "rfad", "dataset": "own", "ipc": 1, "evaluations": [row]})
+    assert result.shows_balanced is shown
     text, html = summary(result), page(result, [], None)
     assert ("balanced" in text.splitlines()[1]) is shown
     assert ("which have 4 to 100 images" in text) is shown
@@ -139,19 +146,19 @@ def test_card_says_balanced_accuracy_of_unequal_classes(run):
 def test_the_terminal_names_classes_without_test_images():
     names = ("ant", "bee", "cow", "dog")
     row = evaluation(SIZES, RECALLS, 1, names)
-    text = summary({"method": "dc", "evaluations": [row, row | {"protocol": "dc"}]})
+    text = summary(measured_by_dc(row, row | {"protocol": "dc"}))
     assert text.count("no test images of class cow: not measured") == 1
     many = evaluation([2, 0, 0, 0, 0, 0, 0, 0], [1] * 8)
     said = "no test images of class 1, 2, 3, 4, 5 and 2 more: not measured"
-    assert said in summary({"method": "dc", "evaluations": [many]})
-    assert "no test images" not in summary({"method": "dc", "evaluations": [WIDE]})
+    assert said in summary(measured_by_dc(many))
+    assert "no test images" not in summary(measured_by_dc(WIDE))
 
 
 def test_page_of_few_classes():
     names = ("ant", "bee <b>", "cow", "dog")
     row = with_baseline(evaluation(SIZES, RECALLS, 2, names), evaluation(SIZES, RECALLS, 2, names))
     other = evaluation([3, 3, 3, 3], [1, 1, 1, 0], 1, names) | {"protocol": "dc"}
-    text = page({"method": "dc", "evaluations": [row, other]}, [], None)
+    text = page(measured_by_dc(row, other), [], None)
     seen = Page(text)
     assert "bee <b>" not in text and "bee <b>" in seen.text
     assert "50.0 % of 10" in seen.text and "20.0 % of 5" in seen.text
@@ -170,7 +177,7 @@ def test_page_of_few_classes():
 def test_page_of_a_hundred_classes():
     recalls = [c / 100 for c in range(100)]
     row = evaluation([100] * 100, recalls, 1, tuple(f"class_{c:02d}" for c in range(100)))
-    part = classes_part({"method": "dc", "evaluations": [row]})
+    part = classes_part(measured_by_dc(row))
     seen = Page(part)
     bars = [attrs for attrs in seen.all("div") if attrs.get("class") == "bar"]
     assert len(bars) == 20
@@ -189,7 +196,7 @@ def test_heat_map_holds_the_shares():
     from PIL import Image
 
     row = evaluation([4] * 13, [1.0, 0.5, 0.75] + [1.0] * 10)  # without numbers in the cells
-    part = classes_part({"method": "dc", "evaluations": [row]})
+    part = classes_part(measured_by_dc(row))
     pictures = [
         np.asarray(Image.open(io.BytesIO(base64.b64decode(data))))
         for data in re.findall(r"data:image/png;base64,([^\"]+)", part)

@@ -27,7 +27,7 @@ def test_all_finished_runs_are_found_at_any_depth(runs: Path) -> None:
     found = collect([runs])
     assert len(found.runs) == 5
     assert found.skipped == ()
-    order = [(r.result["method"], r.result["seed"]) for r in found.runs]
+    order = [(r.result.method, r.result.seed) for r in found.runs]
     assert order == [("kip", 0), ("kip", 1), ("rfad", 0), ("rfad", 1), ("rfad", 2)]
     assert all(run.notes == () for run in found.runs)
     assert len(collect([runs / "rfad", runs / "kip", runs]).runs) == 5  # each once
@@ -122,7 +122,7 @@ def test_evaluations_of_coreset_files_are_taken(runs: Path) -> None:
     }  # fmt: skip
     (place / "evaluation.json").write_text(json.dumps(value))
     (found,) = [r for r in collect([runs]).runs if r.folder == place.resolve()]
-    assert (found.result["seed"], found.result["init"]) == (3, "random")
+    assert (found.result.seed, found.result.init) == (3, "random")
 
 
 def test_a_folder_that_is_not_there() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from distill_cli.report.published import published, published_cell, published_for, table
+from distill_cli.report.run_result import Evaluation, RunResult, parse_result
 
 
 @pytest.mark.parametrize(
@@ -78,12 +79,12 @@ def test_cell_lists_all_methods_of_one_size() -> None:
 
 
 def test_lookup_from_a_result() -> None:
-    result = {"method": "rfad", "dataset": "cifar10", "ipc": 10, "labels": "fixed"}
-    found = published_for(result, {"protocol": "krr_nngp"})
+    result = RunResult(method="rfad", dataset="cifar10", ipc=10, labels="fixed")
+    found = published_for(result, Evaluation(protocol="krr_nngp"))
     assert found is not None
     assert found.text() == "73.1 \u00b1 0.1 %"
-    assert published_for(result, {}) is None
-    assert published_for({}, {"protocol": "krr_nngp"}) is None
+    assert published_for(result, Evaluation()) is None
+    assert published_for(RunResult(), Evaluation(protocol="krr_nngp")) is None
 
 
 @pytest.mark.parametrize(
@@ -100,7 +101,7 @@ def test_a_figure_is_given_for_the_same_kernel_network_only(architecture, expect
         "method": "label_solve", "dataset": "cifar10", "ipc": 10, "labels": "learned",
         "config": {"architecture": architecture},
     }  # fmt: skip
-    found = published_for(result, {"protocol": "krr_ntk"})
+    found = published_for(parse_result(result), Evaluation(protocol="krr_ntk"))
     assert (found and found.mean) == expected
     if found:
         assert found.text() == f"{expected:.1f} %"

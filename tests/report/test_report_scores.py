@@ -11,6 +11,7 @@ from PIL import Image
 
 from distill_cli.core.files import write_npz
 from distill_cli.report.html import write_report
+from distill_cli.report.run_result import RunResult
 from distill_cli.report.scores import scores_part
 from distill_cli.tasks.measure import SHOWN, extremes
 from html_page import Page
@@ -90,4 +91,4 @@ def test_a_damaged_file_is_left_out(run: Path, damage: str) -> None:
         write_npz(file, arrays | {"scores": arrays["scores"][:2]})
     else:
         write_npz(file, {key: value[:0] for key, value in arrays.items()})
-    assert scores_part(run, {}, NAMES) == ""
+    assert scores_part(run, RunResult(), NAMES) == ""

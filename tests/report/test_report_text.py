@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from PIL import Image
 from distill_cli.report import write_all
 from distill_cli.report.card import write_card
 from distill_cli.report.citations import citations, cited, library, reference
-from distill_cli.report.results import read_metrics, read_result, sampling_error, write_text
+from distill_cli.report.results import read_metrics, read_result, write_text
+from distill_cli.report.run_result import Measured, RunResult, parse_result
 from distill_cli.report.terminal import summary
 from distill_cli.report.words import duration, flatten, percent, plural, points
 
@@ -53,7 +55,7 @@ def test_card_holds_the_facts(any_run: tuple[str, Path]) -> None:
     result = read_result(run)
     card = write_card(run, result).read_text(encoding="utf-8")
     sha = hashlib.sha256((run / "coreset" / "coreset.npz").read_bytes()).hexdigest()
-    for expected in (sha, result["command"], "0.1.0", "5e0c81d2a4b39f77", "73.12 %", "+33.12",
+    for expected in (sha, result.command, "0.1.0", "5e0c81d2a4b39f77", "73.12 %", "+33.12",
                      "python load.py", "torch.from_numpy", "np.load", "Loo et al.", "ant, bee",
                      "without a stated licence", "(pixel / pixel_max - mean) / std"):  # fmt: skip
         assert expected in card, expected
@@ -65,11 +67,11 @@ def test_card_holds_the_facts(any_run: tuple[str, Path]) -> None:
 
 def test_card_tells_learned_labels_from_the_labels(new_run: Callable[..., Path]) -> None:
     run = new_run(learned=True)
-    assert "regression targets, learned" in write_card(run, {}).read_text(encoding="utf-8")
+    assert "regression targets, learned" in write_card(run, RunResult()).read_text(encoding="utf-8")
 
 
 def test_card_of_next_to_nothing(tmp_path: Path) -> None:
-    card = write_card(tmp_path, {}).read_text(encoding="utf-8")
+    card = write_card(tmp_path, RunResult()).read_text(encoding="utf-8")
     assert "Not evaluated." in card
     assert "None" not in card
     assert "nan" not in card
@@ -77,7 +79,7 @@ def test_card_of_next_to_nothing(tmp_path: Path) -> None:
 
 def test_tables_of_the_card_have_equal_columns(new_run: Callable[..., Path]) -> None:
     run = new_run(ipc=10)
-    result = read_result(run) | {"stop_reason": "a | b\nc"}
+    result = replace(read_result(run), stop_reason="a | b\nc")
     card = write_card(run, result).read_text(encoding="utf-8")
     rows = [line.replace("\\|", "") for line in card.splitlines() if line.startswith("|")]
     assert {row.count("|") for row in rows} == {3, 8}
@@ -103,10 +105,11 @@ def test_tables_of_the_card_have_equal_columns(new_run: Callable[..., Path]) -> 
     ],
 )  # fmt: skip
 def test_citations_follow_the_choices(result: dict, present: set, absent: set) -> None:
-    keys = {key for key, _ in cited(result)}
+    found = parse_result(result)
+    keys = {key for key, _ in cited(found)}
     assert present <= keys
     assert not absent & keys
-    text = citations(result)
+    text = citations(found)
     for key in keys:
         assert text.count(f"{{{key},") == 1
 
@@ -149,8 +152,10 @@ def test_summary(new_run: Callable[..., Path]) -> None:
 
 
 def test_summary_of_next_to_nothing() -> None:
-    assert summary({}).splitlines() == ["unknown method on unknown data", "  not evaluated"]
-    gone = summary({"evaluations": [{"protocol": "krr_nngp", "accuracy": float("nan")}]})
+    bare = ["unknown method on unknown data", "  not evaluated"]
+    assert summary(RunResult()).splitlines() == bare
+    row = {"protocol": "krr_nngp", "accuracy": float("nan")}
+    gone = summary(parse_result({"evaluations": [row]}))
     assert "nan" not in gone
     assert "krr_nngp" in gone
 
@@ -197,8 +202,8 @@ def test_formats() -> None:
     assert flatten({"a": {"b": 1, "c": None}, "d": [1, 2]}) == [
         ("a.b", "1"), ("a.c", "\u2013"), ("d", "1, 2")
     ]  # fmt: skip
-    assert sampling_error({"accuracy": 0.5, "images": 2500}) == pytest.approx(0.01)
-    assert json.dumps(sampling_error({"accuracy": 0.5})) == "null"
+    assert Measured(0.5, images=2500).sampling_error == pytest.approx(0.01)
+    assert Measured(0.5).sampling_error is None
 
 
 def row(accuracy: float, before: float, images: int, **more: object) -> dict[str, object]:
@@ -219,7 +224,7 @@ def row(accuracy: float, before: float, images: int, **more: object) -> dict[str
 )
 def test_a_gain_within_its_error_is_not_shown_as_one(evaluation, clear, tmp_path) -> None:
     result = {"method": "rfad", "dataset": "own", "ipc": 1, "evaluations": [evaluation]}
-    text = summary(result)
+    text = summary(parse_result(result))
     change = 100 * (evaluation["accuracy"] - evaluation["baseline_random"]["accuracy"])
     shown = f"{change:+.2f}".replace("-", "−")
     assert (f"({shown})" in text) == (not clear)
@@ -234,8 +239,9 @@ def test_a_gain_within_its_error_is_not_shown_as_one(evaluation, clear, tmp_path
 def test_validation_on_training_images_is_said() -> None:
     result = {"method": "rfad", "dataset": "own", "ipc": 1, "evaluations": [row(0.5, 0.4, 100)],
               "best_step": 40, "steps": 80, "seconds": {"total": 3.0}}  # fmt: skip
+    text = lambda more: summary(parse_result(result | more))  # noqa: E731
     said = "validation images took part in distilling"
-    assert said in summary(result | {"validation": {"disjoint": False}})
-    assert said not in summary(result | {"validation": {"disjoint": True}})
-    assert said not in summary(result | {"validation": {"disjoint": False}, "steps": 0})
-    assert said not in summary(result)  # results from before it was recorded
+    assert said in text({"validation": {"disjoint": False}})
+    assert said not in text({"validation": {"disjoint": True}})
+    assert said not in text({"validation": {"disjoint": False}, "steps": 0})
+    assert said not in text({})  # results from before it was recorded

@@ -16,8 +16,9 @@ from distill_cli.report.charts import Chart, Series, draw, reliability_chart, sc
 from distill_cli.report.collect import collect
 from distill_cli.report.compare import compare
 from distill_cli.report.palette import COLOURS
-from distill_cli.report.results import reliability
+from distill_cli.report.results import read_result
 from distill_cli.report.rowcharts import Dot, DotChart, dots
+from distill_cli.report.run_result import parse_evaluation
 from distill_cli.report.sheets import sheets, symmetric
 from distill_cli.report.site import write_site
 from html_page import Page
@@ -107,13 +108,14 @@ def test_a_run_with_next_to_nothing(runs: Path, tmp_path: Path) -> None:
 
 def test_reliability_diagram_skips_empty_bins() -> None:
     row = {"detail": {"calibration": {"bins": BINS}}}
-    x, y = reliability(row)
+    x, y = parse_evaluation(row).reliability
     assert (x, y) == ([0.3, 0.5, 0.7, 0.9], [0.2, 0.6, 0.8, 1.0])
     found = Page(draw(reliability_chart("t", [Series("a", x, y, "c0")])))
     across, up = scales(reliability_chart("t", [Series("a", x, y, "c0")]))
     assert across.place(0.25) == up.place(0.25) == 0.25
     assert len(found.all("circle")) == 4
-    assert reliability({}) == reliability({"detail": {"calibration": {"bins": "x"}}}) == ([], [])
+    for gap in ({}, {"detail": {"calibration": {"bins": "x"}}}):
+        assert parse_evaluation(gap).reliability == ([], [])
 
 
 def test_marks_lie_where_their_values_are() -> None:
@@ -132,14 +134,14 @@ def test_marks_lie_where_their_values_are() -> None:
 
 def test_sheets_show_before_after_and_difference(runs: Path) -> None:
     run = runs / "rfad" / "seed0"
-    made = sheets(run, json.loads((run / "result.json").read_text()), images=5)
+    made = sheets(run, read_result(run), images=5)
     assert [s.title for s in made] == [
         "Before: initial images", "After, as the network sees it", "After, de-whitened to pixels",
         "Difference",
     ]  # fmt: skip
     assert all(s.picture.dtype == np.uint8 and s.picture.shape[-1] == 4 for s in made)
     assert "One row for each class: ant, bee, wasp" in made[0].note
-    one = sheets(run, json.loads((run / "result.json").read_text()), images=1)
+    one = sheets(run, read_result(run), images=1)
     assert one[0].picture.shape[1] < made[0].picture.shape[1]
 
 
@@ -147,7 +149,7 @@ def test_no_change_is_no_difference(runs: Path) -> None:
     run = runs / "rfad" / "seed0"
     with np.load(run / "coreset" / "coreset.npz") as data:
         write_npz(run / "coreset" / "initial.npz", dict(data))
-    made = sheets(run, json.loads((run / "result.json").read_text()), images=5)
+    made = sheets(run, read_result(run), images=5)
     opaque = made[3].picture[made[3].picture[..., 3] == 255]
     assert (opaque[:, :3] == 247).all()  # the middle of the map
 

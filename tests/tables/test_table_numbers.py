@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from distill_cli.errors import UserError
+from distill_cli.report.run_result import parse_result
 from distill_cli.tables import registry
 from distill_cli.tables.measured import Number, measure_table
 from distill_cli.tables.metrics import MetricSpec, RunFiles, evaluation_file, value_of
@@ -174,7 +175,7 @@ def test_accuracy_at_shares_and_steps(tmp_path):
         lines += [{"step": step, "steps_per_second": rate} for step, rate in rates.items()]
         (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         result = {"dataset": "digits", "config": {"steps": 100}, "seconds": {"selection": 1.5}}
-        return RunFiles(folder, result, tmp_path)
+        return RunFiles(folder, parse_result(result), tmp_path)
 
     base, run = files("base", [0.1, 0.4, 0.6]), files("run", [0.3, 0.6, 0.7])
     at = MetricSpec(kind="accuracy_at", protocol="krr_nngp", share=0.2)

@@ -6,7 +6,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 
-from distill_cli.report.results import damage
+from distill_cli.report.damage import damage
 from tiny import TINY
 
 FIELDS = ("balanced_accuracy", "per_class", "confusion")

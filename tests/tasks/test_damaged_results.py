@@ -5,7 +5,7 @@ import json
 import pytest
 
 from distill_cli.report import FILES
-from distill_cli.report.results import damage
+from distill_cli.report.damage import damage
 from tiny import TINY
 
 WORDS = (*TINY, "evaluation=[krr_nngp,krr_ntk]", "evaluation.limit=20")

@@ -20,7 +20,7 @@ from distill_cli.core.host_place import place
 from distill_cli.core.lock import remove_if_unused
 from distill_cli.errors import UserError
 from distill_cli.naming import digest, register_resolvers
-from distill_cli.report.results import section
+from distill_cli.report.run_result import parse_result
 from distill_cli.tasks.sweep import TrialPruned, journal, recorded, sweep
 
 SWEEPS = ("-m", "--multirun", "hydra.mode=MULTIRUN")
@@ -110,7 +110,7 @@ def task(composed: DictConfig) -> float | None:
             raise
     if not hosts.first():
         return None
-    score = section(result, "validation").get("accuracy")
+    score = parse_result(result).validation.accuracy
     if book is not None:
         book.write("done", score=score)
     return score

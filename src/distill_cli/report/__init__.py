@@ -24,7 +24,7 @@ def write_all(folder: str | Path) -> list[Path]:
     from distill_cli.report.html import write_report
     from distill_cli.report.images import write_grid
     from distill_cli.report.load_template import write_load_py
-    from distill_cli.report.results import number, read_result
+    from distill_cli.report.results import read_result
     from distill_cli.report.words import run_title
 
     folder = Path(folder)
@@ -32,7 +32,6 @@ def write_all(folder: str | Path) -> list[Path]:
     written: list[Path] = []
     coreset = read_coreset(folder)
     if coreset:
-        ipc = number(result.get("ipc"))
         written += [
             write_load_py(folder),
             write_grid(
@@ -40,7 +39,7 @@ def write_all(folder: str | Path) -> list[Path]:
                 coreset.distilled.pixels,
                 coreset.coreset.labels,
                 coreset.coreset.class_names,
-                round(ipc) if ipc else None,
+                result.ipc or None,
                 run_title(result),
                 coreset.distilled.note(),
             ),

@@ -15,16 +15,8 @@ from distill_cli.report.coreset_files import (
     transform_steps,
 )
 from distill_cli.report.published import published_for
-from distill_cli.report.results import (
-    baseline,
-    clear_gain,
-    evaluations,
-    gain,
-    number,
-    section,
-    shows_balanced,
-    write_text,
-)
+from distill_cli.report.results import write_text
+from distill_cli.report.run_result import RunResult
 
 UNDISTILLED = ("random", "full")  # methods whose images are the training set's own
 _LICENCES = {
@@ -40,9 +32,7 @@ _LICENCES = {
 }
 
 
-def write_card(
-    folder: str | Path, result: Mapping[str, Any], files: CoresetFiles | None = None
-) -> Path:
+def write_card(folder: str | Path, result: RunResult, files: CoresetFiles | None = None) -> Path:
     """Write `folder`/coreset/card.md; `folder` is that of the run, result its result.json.
 
     files is the coreset where it has been read already.
@@ -51,7 +41,7 @@ def write_card(
     return write_text(Path(folder) / "coreset" / "card.md", text)
 
 
-def card(result: Mapping[str, Any], files: CoresetFiles | None) -> str:
+def card(result: RunResult, files: CoresetFiles | None) -> str:
     """The card as Markdown. Facts that the result does not hold are left out."""
     parts = [
         f"# {words.coreset_title(result)}: {words.run_title(result)}",
@@ -75,17 +65,15 @@ def card(result: Mapping[str, Any], files: CoresetFiles | None) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _what(result: Mapping[str, Any], files: CoresetFiles | None) -> str:
-    names = (
-        f"{words.method_title(result.get('method'))}, {words.dataset_title(words.data_of(result))}"
-    )
+def _what(result: RunResult, files: CoresetFiles | None) -> str:
+    names = f"{words.method_title(result.method)}, {words.dataset_title(words.data_of(result))}"
     synthetic = (
         "A few synthetic images with labels, optimised so that a model fitted on them alone does "
         f"well on real test images of the data set they stand in for ({names})."
     )
     real = f"Real images of the training set with their labels, nothing distilled ({names})."
-    lines = [real if result.get("method") in UNDISTILLED else synthetic, ""]
-    stored = section(result, "coreset")
+    lines = [real if result.method in UNDISTILLED else synthetic, ""]
+    stored = result.coreset
     if files:
         n, (_, h, w, c) = files.total, files.coreset.images.shape
         labels = files.coreset.labels
@@ -100,69 +88,67 @@ def _what(result: Mapping[str, Any], files: CoresetFiles | None) -> str:
             "its exponential before a softmax)",
             f"* classes: {', '.join(files.coreset.class_names)}",
         ]
-    if number(stored.get("stored_floats")) is not None:
-        lines.append(f"* stored numbers: {words.count(stored['stored_floats'])}")
-    if stored.get("sha256"):
-        lines.append(f"* SHA-256 of coreset.npz: `{stored['sha256']}`")
+    if stored.stored_floats is not None:
+        lines.append(f"* stored numbers: {words.count(stored.stored_floats)}")
+    if stored.sha256:
+        lines.append(f"* SHA-256 of coreset.npz: `{stored.sha256}`")
     return "\n".join(lines)
 
 
-def _made(result: Mapping[str, Any]) -> str:
-    command = str(result.get("command") or "")
-    seconds = section(result, "seconds")
+def _made(result: RunResult) -> str:
     rows = [
-        ("distill_cli version", result.get("version")),
-        ("configuration digest", result.get("digest")),
-        ("method", words.method_title(result.get("method"))),
-        ("initial images", result.get("init")),
-        ("loss", result.get("loss")),
-        ("labels", result.get("labels")),
-        ("seed", result.get("seed")),
-        ("steps", result.get("steps")),
-        ("step kept", result.get("best_step")),
-        ("stopped", result.get("stop_reason")),
-        ("device", result.get("device")),
-        ("distillation time", words.duration(seconds.get("distill"))),
+        ("distill_cli version", result.version),
+        ("configuration digest", result.digest),
+        ("method", words.method_title(result.method)),
+        ("initial images", result.init),
+        ("loss", result.loss),
+        ("labels", result.labels),
+        ("seed", result.seed),
+        ("steps", result.steps),
+        ("step kept", result.best_step),
+        ("stopped", result.stop_reason),
+        ("device", result.device),
+        ("distillation time", words.duration(result.seconds.get("distill"))),
     ]
     listed = [
         f"| {name} | {_cell(value)} |"
         for name, value in rows
         if value not in (None, "", words.NONE)
     ]
-    shown = f"```sh\n{command}\n```\n\n" if command else ""
+    shown = f"```sh\n{result.command}\n```\n\n" if result.command else ""
     return shown + "\n".join(["| | |", "|---|---|", *listed])
 
 
-def _evaluations(result: Mapping[str, Any]) -> str:
+def _evaluations(result: RunResult) -> str:
     rows = []
-    for e in evaluations(result):
-        before, known = baseline(e), published_for(result, e)
+    for e in result.evaluations:
+        known = published_for(result, e)
         cells = (
-            words.protocol_title(e.get("protocol")),
-            words.percent(e.get("accuracy"), e.get("std")),
-            words.percent(before.get("accuracy"), before.get("std")),
-            words.points(gain(e), clear_gain(e)),
+            words.protocol_title(e.protocol),
+            words.percent(e.accuracy, e.std),
+            words.percent(e.real.accuracy, e.real.std),
+            words.points(e.gain, e.clear_gain),
             known.text() if known else words.NONE,
-            f"{e.get('split', 'test')}, {words.count(e.get('images'))} images",
-            words.count(e.get("n")),
+            f"{e.split}, {words.count(e.images)} images",
+            words.count(e.n),
         )
         rows.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
     if not rows:
         return "Not evaluated."
     head = "| protocol | accuracy | random real | gain, points | published | measured on | runs |"
-    sources = {known.source for e in evaluations(result) if (known := published_for(result, e))}
+    sources = {known.source for e in result.evaluations if (known := published_for(result, e))}
     note = (
         "± is the standard deviation over runs or draws. Random real: the same protocol on as many "
         "real training images."
     )
-    if not all(map(clear_gain, evaluations(result))):
+    if not all(e.clear_gain for e in result.evaluations):
         note += f" {words.UNCLEAR.capitalize()}."
-    if shows_balanced(result):
+    if result.shows_balanced:
         said = [
-            f"{e.get('protocol')} {words.percent(e.get('balanced_accuracy'))}, random real "
-            f"{words.percent(baseline(e).get('balanced_accuracy'))}"
-            for e in evaluations(result)
-            if e.get("balanced_accuracy") is not None
+            f"{e.protocol} {words.percent(e.balanced_accuracy)}, random real "
+            f"{words.percent(e.real.balanced_accuracy)}"
+            for e in result.evaluations
+            if e.balanced_accuracy is not None
         ]
         note += f" Classes are tested on unequally many images; mean over them: {'; '.join(said)}."
     if sources:
@@ -230,10 +216,10 @@ def _reading(transform: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _licence(result: Mapping[str, Any]) -> str:
-    known = _LICENCES.get(words.dataset_key(result.get("dataset")), "")
+def _licence(result: RunResult) -> str:
+    known = _LICENCES.get(words.dataset_key(result.dataset), "")
     origin = "were computed from the training set and may carry parts of it"
-    if result.get("method") in UNDISTILLED:
+    if result.method in UNDISTILLED:
         origin = "are those of the training set"
     return (
         f"The images {origin}, so treat "
@@ -242,13 +228,13 @@ def _licence(result: Mapping[str, Any]) -> str:
     ).replace("  ", " ")
 
 
-def _limits(result: Mapping[str, Any], files: CoresetFiles | None) -> str:
+def _limits(result: RunResult, files: CoresetFiles | None) -> str:
     biases = (
         "* Biases and label errors of the training set are carried over; rare cases may be lost."
     )
-    if result.get("method") in UNDISTILLED:
+    if result.method in UNDISTILLED:
         return f"* These are real images, with whatever privacy questions the data raise.\n{biases}"
-    method = words.method_title(result.get("method"))
+    method = words.method_title(result.method)
     lines = [
         f"* It was fitted to one model family ({method}'s kernel or networks). Other "
         "architectures, optimisers or augmentations may do clearly worse on it; measure first.",

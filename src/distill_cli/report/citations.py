@@ -1,13 +1,12 @@
 """What to cite: BibTeX entries that follow from the choices of a run."""
 
 import re
-from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
-from distill_cli.report.results import evaluations, section, write_text
+from distill_cli.report.results import write_text
+from distill_cli.report.run_result import RunResult
 from distill_cli.report.words import dataset_key, protocol_key
 
 _METHODS = {
@@ -30,9 +29,9 @@ _DATASETS = {
     "tiny_imagenet": ["le2015tiny"],
     "tiny_imagenet10": ["le2015tiny"],
 }
-_SENSITIVITY = (
+_SENSITIVITY = {
     "krr_sensitivity", "ridge_leverage", "kmeans_sensitivity", "one_per_cluster", "loss_importance",
-)  # fmt: skip
+}  # fmt: skip
 _REASONS = {
     "loo2022rfad": "the RFAD method and its random-feature kernel",
     "nguyen2021kip": "kernel inducing points and kernel ridge regression on a coreset",
@@ -64,10 +63,10 @@ def library() -> dict[str, str]:
     return {re.match(r"@\w+\{([^,]+),", block)[1]: block for block in blocks}  # pyright: ignore
 
 
-def cited(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+def cited(result: RunResult) -> list[tuple[str, str]]:
     """(key, what it is cited for): method, kernels, optimiser, data, software, in this order."""
-    method = str(result.get("method", ""))
-    protocols = {protocol_key(e.get("protocol")) for e in evaluations(result)}
+    method = result.method
+    protocols = {protocol_key(e.protocol) for e in result.evaluations}
     keys = list(_METHODS.get(method, []))
     if "krr_ntk" in protocols:
         keys += ["nguyen2021kip", "nguyen2021infinitely"]
@@ -76,14 +75,14 @@ def cited(result: Mapping[str, Any]) -> list[tuple[str, str]]:
         keys.append("novak2020neural")
     if method == "rfad":
         keys.append("zhuang2020adabelief")  # its optimiser
-    if _name(result, "init") in _SENSITIVITY or _name(result, "sampler") in _SENSITIVITY:
+    if {result.option(group, "name") for group in ("init", "sampler")} & _SENSITIVITY:
         keys.append("tukan2023subset")
-    keys += _DATASETS.get(dataset_key(result.get("dataset")), [])
+    keys += _DATASETS.get(dataset_key(result.dataset), [])
     keys.append("jax2018github")
     return [(key, _REASONS[key]) for key in dict.fromkeys(keys)]
 
 
-def citations(result: Mapping[str, Any]) -> str:
+def citations(result: RunResult) -> str:
     """BibTeX of everything `result` builds on, one commented entry after another."""
     entries = [f"% {reason}\n{library()[key]}\n" for key, reason in cited(result)]
     return "\n".join(entries)
@@ -101,10 +100,6 @@ def reference(key: str) -> str:
     return f"{who or first + ' et al.'}, “{plain['title']}”, {venue}, {plain['year']}"
 
 
-def write_citations(folder: str | Path, result: Mapping[str, Any]) -> Path:
+def write_citations(folder: str | Path, result: RunResult) -> Path:
     """Write `folder`/citations.bib and return its path."""
     return write_text(Path(folder) / "citations.bib", citations(result))
-
-
-def _name(result: Mapping[str, Any], component: str) -> str:
-    return str(section(section(result, "config"), component).get("name", ""))

@@ -4,34 +4,32 @@ Of many classes the bars show the least and the most accurate ones; the table ha
 of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 
 from distill_cli.report import sections, words
 from distill_cli.report.class_heat import MANY, NUMBERS, heat_map
-from distill_cli.report.class_results import ClassResults, class_results
+from distill_cli.report.class_results import ClassResults
 from distill_cli.report.headline import headline
-from distill_cli.report.results import baseline, evaluations
+from distill_cli.report.run_result import Evaluation, RunResult
 
 ENDS = 10  # bars at each end, of more than MANY classes
 CONFUSIONS = 10  # pairs in the list of the most frequent confusions
 
 
-def classes_part(result: Mapping[str, Any]) -> str:
+def classes_part(result: RunResult) -> str:
     """HTML of every evaluation with classes: that of the headline in full, the others folded; ""
     where there is none."""
     main = headline(result)
-    found = [(e, seen) for e in evaluations(result) if (seen := class_results(e, e.get("images")))]
+    found = [(e, seen) for e in result.evaluations if (seen := e.classes)]
     found.sort(key=lambda pair: pair[0] is not main)
     parts = []
     for at, (e, seen) in enumerate(found):
-        before = class_results(baseline(e), e.get("images"))
-        what = "validation" if e.get("split") == "validation" else "test"
-        part = evaluation_part(e, seen, before, words.coreset_title(result), what, f"c{at}")
-        title = escape(words.protocol_title(e.get("protocol")))
+        what = "validation" if e.split == "validation" else "test"
+        part = evaluation_part(e, seen, e.real.classes, words.coreset_title(result), what, f"c{at}")
+        title = escape(words.protocol_title(e.protocol))
         parts.append(
             f'<h3 class="sub">{title}</h3>{part}'
             if at == 0
@@ -41,7 +39,7 @@ def classes_part(result: Mapping[str, Any]) -> str:
 
 
 def evaluation_part(
-    evaluation: Mapping[str, Any],
+    evaluation: Evaluation,
     seen: ClassResults,
     before: ClassResults | None,
     title: str,
@@ -52,11 +50,10 @@ def evaluation_part(
     of the coreset; what: the images measured on; name: of the masks, one of its own on a page."""
     note = (
         f"Balanced accuracy, the mean over the classes: "
-        f"{words.percent(evaluation.get('balanced_accuracy'))}"
+        f"{words.percent(evaluation.balanced_accuracy)}"
     )
     if before is not None:
-        other = baseline(evaluation).get("balanced_accuracy")
-        note += f", of random real images {words.percent(other)}"
+        note += f", of random real images {words.percent(evaluation.real.balanced_accuracy)}"
     note += f"; {len(seen.tested)} classes of {seen.sizes} {what} images."
     if seen.networks > 1:
         note += f" Shares are means over {seen.networks} networks."

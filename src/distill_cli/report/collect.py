@@ -14,14 +14,10 @@ from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json
 from distill_cli.core.lock import is_locked
 from distill_cli.errors import UserError
-from distill_cli.report.results import (
-    damage,
-    evaluations,
-    number,
-    of_another_task,
-    read_metrics,
-    section,
-)
+from distill_cli.report.damage import damage, of_another_task, rows_of
+from distill_cli.report.json_values import section
+from distill_cli.report.results import read_metrics
+from distill_cli.report.run_result import RunResult, parse_result
 from distill_cli.version import __version__
 
 SCHEMA = 1
@@ -35,14 +31,14 @@ class Run:
     metrics: lines of metrics.jsonl; notes: what a reader has to know about it."""
 
     folder: Path
-    result: dict[str, Any]
+    result: RunResult
     metrics: list[dict[str, float]]
     notes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """What tells it from its neighbours: its digest, or the name of the folder."""
-        return str(self.result.get("digest") or self.folder.name)
+        return self.result.digest or self.folder.name
 
 
 class Skipped(NamedTuple):
@@ -102,9 +98,9 @@ def collect(folders: Iterable[str | Path]) -> Collection:
 
 def order(run: Run) -> tuple[Any, ...]:
     """Data set, size, method, initial images, labels; seeds of one configuration together."""
-    numbers = [number(run.result.get(key)) or 0.0 for key in ("ipc", "seed")]
-    texts = [str(run.result.get(key)) for key in ("dataset", "method", "init", "labels")]
-    return texts[0], numbers[0], *texts[1:], numbers[1], str(run.folder)
+    own = run.result
+    names = own.method, own.init, own.labels
+    return own.dataset, own.ipc or 0, *names, own.seed or 0, str(run.folder)
 
 
 def candidates(folder: Path) -> Iterator[Path]:
@@ -129,19 +125,22 @@ def read_run(place: Path) -> Run:
         if is_locked(place):
             raise NotARun("still running: a process holds its lock")
         raise NotARun("unfinished: no result.json; the command that began it goes on with it")
-    result = read_json(file)
-    if not isinstance(result, dict):
+    raw = read_json(file)
+    if not isinstance(raw, dict):
         raise NotARun(f"broken: {file.name} is not a JSON object")
-    if of_another_task(result):
+    if of_another_task(raw):
         raise OfAnotherTask
-    check_ours(file.name, result)
+    check_ours(file.name, raw)
     if is_locked(place):
         raise NotARun("still running: a process holds its lock")
-    config = section(result, "config")
-    added = {key: config.get(key) for key in CONFIG_KEYS if key not in result}
-    added |= {"init": section(config, "init").get("name")} if "init" not in result else {}
+    config = section(raw, "config")
+    added = {key: config.get(key) for key in CONFIG_KEYS}
+    added |= {"init": section(config, "init").get("name")}
+    result = parse_result({**added, **raw})
+    if not result.evaluations and asked(result):
+        raise NotARun("unfinished: distilled, but not evaluated yet; the same command goes on")
     notes = [*notes_of(result), *check_coreset(place, result)]
-    return Run(place, {**result, **added}, read_metrics(place), tuple(notes))
+    return Run(place, result, read_metrics(place), tuple(notes))
 
 
 def check_ours(name: str, result: Mapping[str, Any]) -> None:
@@ -154,40 +153,35 @@ def check_ours(name: str, result: Mapping[str, Any]) -> None:
     wrong = [key for key in ("config", "seconds") if not isinstance(result.get(key, {}), dict)]
     if wrong:
         raise NotARun(f"broken: {wrong[0]} of {name} is no object")
-    rows = evaluations(result)
+    rows = rows_of(result)
     if not isinstance(result["evaluations"], list) or len(rows) != len(result["evaluations"]):
         raise NotARun(f"broken: evaluations of {name} are no list of objects")
     for row in rows:
         if wrong := damage(row):
             raise NotARun(f"broken: {wrong}")
-    if not rows and asked(result):
-        raise NotARun("unfinished: distilled, but not evaluated yet; the same command goes on")
 
 
-def asked(result: Mapping[str, Any]) -> list[str]:
+def asked(result: RunResult) -> list[str]:
     """Protocols that the run's configuration asks for."""
-    protocols = section(section(section(result, "config"), "evaluation"), "protocols")
-    return list(protocols)
+    return list(result.option("evaluation", "protocols") or ())
 
 
-def notes_of(result: Mapping[str, Any]) -> Iterator[str]:
+def notes_of(result: RunResult) -> Iterator[str]:
     """Version mismatch, protocols that are missing."""
-    version = str(result["version"])
-    if version != __version__:
-        yield f"made by version {version}, this is {__version__}"
-    missing = sorted(set(asked(result)) - {str(e.get("protocol")) for e in evaluations(result)})
+    if result.version != __version__:
+        yield f"made by version {result.version}, this is {__version__}"
+    missing = sorted(set(asked(result)) - {e.protocol for e in result.evaluations})
     if missing:
         yield f"evaluation unfinished: {', '.join(missing)} missing"
 
 
-def check_coreset(place: Path, result: Mapping[str, Any]) -> Iterator[str]:
+def check_coreset(place: Path, result: RunResult) -> Iterator[str]:
     """NotARun where coreset.npz is not the file that was measured; a note where it is gone."""
-    recorded = section(result, "coreset")
-    path = str(recorded.get("path") or "coreset/coreset.npz")
+    path = result.coreset.path or "coreset/coreset.npz"
     file = place / path
-    if not file.exists() and not result.get("digest"):
+    if not file.exists() and not result.digest:
         file = Path(path).expanduser()  # of distill-evaluate: as it was typed
     if not file.exists():
         yield f"its coreset is not at {path}: no pictures"
-    elif file.is_file() and sha256(file) != recorded.get("sha256"):
+    elif file.is_file() and sha256(file) != result.coreset.sha256:
         raise NotARun(f"broken: {file.name} is not the file that was measured (SHA-256)")

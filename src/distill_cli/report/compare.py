@@ -9,8 +9,9 @@ from distill_cli.core.stats import mean_std
 from distill_cli.naming import DATASET_NOT_IN_DIGEST, NOT_IN_DIGEST
 from distill_cli.report import words
 from distill_cli.report.collect import Run
+from distill_cli.report.json_values import section
 from distill_cli.report.published import Published, published_for
-from distill_cli.report.results import baseline, evaluations, measured_what, number, section
+from distill_cli.report.run_result import Evaluation
 
 DIFFERENCES = 3  # settings that are named where more tells two variants apart
 
@@ -36,12 +37,13 @@ class Measurement(NamedTuple):
     run: int
     variant: int
     cell: Cell
-    row: dict[str, Any]
+    row: Evaluation
     known: Published | None
 
     @property
     def accuracy(self) -> float:
-        return float(self.row["accuracy"])
+        assert self.row.accuracy is not None  # collect takes no other
+        return self.row.accuracy
 
 
 class Summary(NamedTuple):
@@ -67,7 +69,7 @@ def variants(runs: Sequence[Run]) -> tuple[list[int], list[str]]:
     """
     groups: dict[tuple[Any, ...], list[int]] = {}
     for i, run in enumerate(runs):
-        groups.setdefault((words.data_of(run.result), run.result.get("ipc")), []).append(i)
+        groups.setdefault((words.data_of(run.result), run.result.ipc), []).append(i)
     each, names = [0] * len(runs), list[str]()
     for group in groups.values():
         settings = [settings_of(runs[i]) for i in group]
@@ -99,26 +101,26 @@ def names_of(runs: Sequence[Run], settings: list[dict[str, str]]) -> list[str]:
 
 def told_of(run: Run) -> tuple[str, ...]:
     """Labels, initial images, sampler, and the file where a coreset file was measured."""
-    coreset = section(run.result, "coreset")
-    labels, sampler = run.result.get("labels"), section(section(run.result, "config"), "sampler")
+    result = run.result
+    sampler = result.option("sampler", "name")
     return (
-        f"{labels} labels" if labels else "",
-        f"init {run.result['init']}" if run.result.get("init") else "",
-        f"{sampler['name']} batches" if sampler.get("name") else "",
-        "" if run.result.get("digest") else f"file {PurePath(str(coreset.get('path'))).name}",
+        f"{result.labels} labels" if result.labels else "",
+        f"init {result.init}" if result.init else "",
+        f"{sampler} batches" if sampler else "",
+        "" if result.digest else f"file {PurePath(result.coreset.path).name}",
     )
 
 
 def settings_of(run: Run) -> dict[str, str]:
     """Everything that decides the coreset except data set, size and seed, flattened."""
-    left = (*NOT_IN_DIGEST, "seed", "ipc")
-    config = {k: v for k, v in section(run.result, "config").items() if k not in left}
+    left, result = (*NOT_IN_DIGEST, "seed", "ipc"), run.result
+    config = {k: v for k, v in result.config.items() if k not in left}
     data = section(config, "dataset")
     config["dataset"] = {k: v for k, v in data.items() if k not in DATASET_NOT_IN_DIGEST}
-    plain = {key: str(run.result.get(key)) for key in ("method", "labels", "init")}
+    plain = {"method": result.method, "labels": result.labels, "init": result.init}
     flat = dict(words.flatten(config)) | plain
-    if not run.result.get("digest"):  # an evaluation of a file, which is what it is
-        flat["coreset"] = str(section(run.result, "coreset").get("sha256"))
+    if not result.digest:  # an evaluation of a file, which is what it is
+        flat["coreset"] = result.coreset.sha256
     return flat
 
 
@@ -137,18 +139,13 @@ def measurements(runs: Sequence[Run], each: Sequence[int]) -> list[Measurement]:
     measurement once."""
     found, seen = [], set()
     for i, run in enumerate(runs):
-        ipc = number(run.result.get("ipc"))
-        for row in evaluations(run.result):
-            if not run.result.get("digest"):
-                key = section(run.result, "coreset").get("sha256"), measured_what(row)
+        for row in run.result.evaluations:
+            if not run.result.digest:
+                key = run.result.coreset.sha256, row.what
                 if key in seen:
                     continue
                 seen.add(key)
-            cell = Cell(
-                words.data_of(run.result),
-                None if ipc is None else round(ipc),
-                str(row.get("protocol")),
-            )
+            cell = Cell(words.data_of(run.result), run.result.ipc, str(row.protocol))
             found.append(Measurement(i, each[i], cell, row, published_for(run.result, row)))
     return found
 
@@ -167,7 +164,7 @@ def summaries(found: Iterable[Measurement]) -> dict[Cell, list[Summary]]:
 def summary(variant: int, found: Sequence[Measurement]) -> Summary:
     """Mean and spread over the runs of one variant."""
     mean, std, _ = mean_std(m.accuracy for m in found)
-    random = [a for m in found if (a := number(baseline(m.row).get("accuracy"))) is not None]
+    random = [a for m in found if (a := m.row.real.accuracy) is not None]
     known = next((m.known for m in found if m.known), None)
     real = mean_std(random).mean if random else None
     return Summary(variant, tuple(found), mean, std, real, known)
@@ -189,7 +186,7 @@ class Comparison:
     def title(self, run: int) -> str:
         """ "RFAD on MNIST, 1 image per class, seed 0"."""
         result = self.runs[run].result
-        seed = "" if result.get("seed") is None else f", seed {result['seed']}"
+        seed = "" if result.seed is None else f", seed {result.seed}"
         own, maker = self.names[self.each[run]], words.run_maker(result)
         return f"{words.run_title(result)}{own.removeprefix(maker)}{seed}"
 

@@ -1,10 +1,8 @@
 """report.html: one page that says what a run gave, without any other file or the network."""
 
-from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,18 +11,8 @@ from distill_cli.report.charts import Series, draw, reliability_chart
 from distill_cli.report.class_charts import classes_part
 from distill_cli.report.coreset_files import CoresetFiles, read_coreset, transform_steps
 from distill_cli.report.heat import label_map
-from distill_cli.report.results import (
-    class_names,
-    evaluations,
-    kept_step,
-    number,
-    read_metrics,
-    read_result,
-    reliability,
-    section,
-    seen_in_training,
-    write_text,
-)
+from distill_cli.report.results import read_metrics, read_result, write_text
+from distill_cli.report.run_result import RunResult
 from distill_cli.report.scores import scores_part
 
 
@@ -35,13 +23,13 @@ def write_report(folder: str | Path, coreset: CoresetFiles | None = None) -> Pat
     """
     result, metrics = read_result(folder), read_metrics(folder)
     coreset = coreset or read_coreset(folder)
-    names = class_names(result) or list(coreset.coreset.class_names if coreset else ())
+    names = result.class_names or tuple(coreset.coreset.class_names if coreset else ())
     text = page(result, metrics, coreset, scores_part(folder, result, names))
     return write_text(Path(folder) / "report.html", text)
 
 
 def page(
-    result: Mapping[str, Any],
+    result: RunResult,
     metrics: list[dict[str, float]],
     coreset: CoresetFiles | None,
     scores: str = "",
@@ -70,14 +58,14 @@ def page(
         f"<header><h1>{escape(title)}</h1>"
         f'<p class="lead">{escape(subtitle(result, coreset))}</p></header>\n'
         f"<main>\n{''.join(body)}\n</main>\n"
-        f"<footer>distill_cli {escape(str(result.get('version', '')))}. "
+        f"<footer>distill_cli {escape(result.version)}. "
         "Figures come from result.json, metrics.jsonl and the coreset folder beside this page."
         "</footer>\n"
         "</body>\n</html>\n"
     )
 
 
-def subtitle(result: Mapping[str, Any], coreset: CoresetFiles | None) -> str:
+def subtitle(result: RunResult, coreset: CoresetFiles | None) -> str:
     """Size of the set, kind of labels, steps."""
     facts = []
     if coreset:
@@ -85,10 +73,10 @@ def subtitle(result: Mapping[str, Any], coreset: CoresetFiles | None) -> str:
         kind = {1: "grey", 3: "colour"}.get(c, f"{c}-channel")
         facts.append(f"{words.plural(n, f'{kind} image')} of {h} \u00d7 {w} pixels")
         facts.append(words.plural(len(coreset.coreset.class_names), "class"))
-    if result.get("labels"):
-        facts.append(f"{result['labels']} labels")
-    if number(result.get("steps")) is not None:
-        facts.append(f"{words.count(result['steps'])} steps")
+    if result.labels:
+        facts.append(f"{result.labels} labels")
+    if result.steps is not None:
+        facts.append(f"{words.count(result.steps)} steps")
     return " · ".join(facts)
 
 
@@ -97,13 +85,11 @@ def _part(title: str, *pieces: str) -> str:
     return f"<section><h2>{title}</h2>\n{inner}\n</section>\n" if inner else ""
 
 
-def _details(result: Mapping[str, Any]) -> str:
+def _details(result: RunResult) -> str:
     rows = [
-        (f"{e.get('protocol')}: {key}", value)
-        for e in evaluations(result)
-        for key, value in words.flatten(
-            {k: v for k, v in section(e, "detail").items() if k != "calibration"}
-        )
+        (f"{e.protocol}: {key}", value)
+        for e in result.evaluations
+        for key, value in words.flatten({k: v for k, v in e.detail.items() if k != "calibration"})
     ]
     shown = sections.pairs(rows)
     return (
@@ -111,12 +97,12 @@ def _details(result: Mapping[str, Any]) -> str:
     )
 
 
-def _calibration(result: Mapping[str, Any]) -> str:
+def _calibration(result: RunResult) -> str:
     """A reliability diagram of each evaluation that has one."""
     drawn = []
-    for e in evaluations(result):
-        x, y = reliability(e)
-        title = f"{words.protocol_title(e.get('protocol'))}: accuracy by confidence"
+    for e in result.evaluations:
+        x, y = e.reliability
+        title = f"{words.protocol_title(e.protocol)}: accuracy by confidence"
         if x:
             drawn.append(draw(reliability_chart(title, [Series("", x, y, "line-b")])))
     note = (
@@ -130,30 +116,27 @@ def _calibration(result: Mapping[str, Any]) -> str:
     )
 
 
-def _curves(result: Mapping[str, Any], metrics: list[dict[str, float]]) -> str:
-    best = number(result.get("best_step"))
+def _curves(result: RunResult, metrics: list[dict[str, float]]) -> str:
+    best = result.best_step
     charts = sections.curves(metrics, best)
     if not charts:
         return ""
     note = "Dense curves show means over neighbouring log lines."
     if best is not None:
         kept = {"best": "the best on validation images", "last": "the last one"}
-        note += (
-            f" The dashed line marks the step whose coreset was kept: {kept[kept_step(result)]}."
-        )
+        note += f" The dashed line marks the step whose coreset was kept: {kept[result.kept]}."
     return _part(
         "Curves", f'<div class="two">{"".join(charts)}</div>', f'<p class="note">{note}</p>'
     )
 
 
-def images_title(result: Mapping[str, Any]) -> str:
+def images_title(result: RunResult) -> str:
     """Over the gallery of the coreset."""
     return words.coreset_title(result).replace("coreset", "images")
 
 
-def _pictures(result: Mapping[str, Any], files_: CoresetFiles) -> str:
-    coreset, ipc = files_.coreset, number(result.get("ipc"))
-    size = round(ipc) if ipc else None
+def _pictures(result: RunResult, files_: CoresetFiles) -> str:
+    coreset, size = files_.coreset, result.ipc or None
     names = coreset.class_names
     paired = files_.initial is not None
     distilled = sections.gallery(
@@ -170,8 +153,8 @@ def _pictures(result: Mapping[str, Any], files_: CoresetFiles) -> str:
     return images + _labels(result, coreset.labels, names)
 
 
-def _labels(result: Mapping[str, Any], labels: np.ndarray, names: tuple[str, ...]) -> str:
-    if result.get("labels") != "learned" or not np.isfinite(labels).any():
+def _labels(result: RunResult, labels: np.ndarray, names: tuple[str, ...]) -> str:
+    if result.labels != "learned" or not np.isfinite(labels).any():
         return ""
     share = 1 / labels.shape[1]
     note = (
@@ -185,9 +168,9 @@ def _labels(result: Mapping[str, Any], labels: np.ndarray, names: tuple[str, ...
     )
 
 
-def training_text(result: Mapping[str, Any]) -> str:
+def training_text(result: RunResult) -> str:
     """ "287 of 1,438, smallest losses kept"; "" where no image was left out."""
-    training = section(result, "training")
+    training = result.training
     if training.get("prune", "none") == "none":
         return ""
     used, images = words.count(training.get("used")), words.count(training.get("images"))
@@ -195,38 +178,43 @@ def training_text(result: Mapping[str, Any]) -> str:
 
 
 def _settings(
-    result: Mapping[str, Any], metrics: list[dict[str, float]], files_: CoresetFiles | None
+    result: RunResult, metrics: list[dict[str, float]], files_: CoresetFiles | None
 ) -> str:
-    seconds, memory = section(result, "seconds"), section(result, "peak_memory_mb")
-    stored = section(result, "coreset")
+    stored = result.coreset
     rates = [m["steps_per_second"] for m in metrics if "steps_per_second" in m]
-    classes = len(class_names(result)) or (len(files_.coreset.class_names) if files_ else 0)
+    classes = len(result.class_names) or (len(files_.coreset.class_names) if files_ else 0)
     settings = [
-        ("Method", words.method_title(result.get("method"))),
+        ("Method", words.method_title(result.method)),
         ("Data set", words.dataset_title(words.data_of(result))),
         ("Training images", training_text(result)),
         ("Classes", str(classes or "")),
-        ("Images per class", words.count(result.get("ipc"))),
-        *((name, str(result.get(key) or "")) for name, key in _PLAIN),
+        ("Images per class", words.count(result.ipc)),
+        ("Labels", result.labels),
+        ("Initial images", result.init),
+        ("Loss", result.loss),
         ("Preprocessing", " ".join(transform_steps(files_.transform)) if files_ else ""),
-        ("Seed", words.count(result.get("seed"))),
-        ("Steps", words.count(result.get("steps"))),
-        (f"{kept_step(result).capitalize()} step", words.count(result.get("best_step"))),
+        ("Seed", words.count(result.seed)),
+        ("Steps", words.count(result.steps)),
+        (f"{result.kept.capitalize()} step", words.count(result.best_step)),
         ("Validation", _validation(result)),
-        ("Stopped", str(result.get("stop_reason") or "")),
-        ("Run digest", str(result.get("digest") or "")),
+        ("Stopped", result.stop_reason),
+        ("Run digest", result.digest),
     ]
     speed = f"{float(np.median(rates)):.3g} steps per second (median)" if rates else ""
-    numbers = number(stored.get("stored_floats"))
+    numbers = words.count(stored.stored_floats)
+    numbers = "" if numbers == words.NONE else f"{numbers} stored numbers"
     cost = [
-        *((f"Time, {name}", words.duration(seconds.get(key))) for name, key in _TIMES),
+        *((f"Time, {name}", words.duration(result.seconds.get(key))) for name, key in _TIMES),
         ("Speed", speed),
-        *((f"Peak memory, {key}", words.megabytes(memory.get(key))) for key in ("host", "device")),
-        ("Device", _text(result.get("device"))),
-        ("Coreset", words.count(numbers) + " stored numbers" if numbers is not None else ""),
-        ("SHA-256 of coreset.npz", str(stored.get("sha256") or "")),
+        *(
+            (f"Peak memory, {key}", words.megabytes(result.peak_memory_mb.get(key)))
+            for key in ("host", "device")
+        ),
+        ("Device", result.device),
+        ("Coreset", numbers),
+        ("SHA-256 of coreset.npz", stored.sha256),
     ]
-    config = sections.pairs(words.flatten(section(result, "config")))
+    config = sections.pairs(words.flatten(result.config))
     more = f"<details><summary>Full configuration</summary>{config}</details>" if config else ""
     return _part(
         "Settings and cost",
@@ -235,7 +223,6 @@ def _settings(
     )
 
 
-_PLAIN = (("Labels", "labels"), ("Initial images", "init"), ("Loss", "loss"))
 _TIMES = (
     ("data", "data"),
     ("distillation", "distill"),
@@ -244,12 +231,11 @@ _TIMES = (
 )
 
 
-def _commands(result: Mapping[str, Any]) -> str:
-    command = str(result.get("command") or "")
-    shown = f'<pre class="wrap">{escape(command)}</pre>' if command else ""
+def _commands(result: RunResult) -> str:
+    shown = f'<pre class="wrap">{escape(result.command)}</pre>' if result.command else ""
     return (
         _part("Command", shown)
-        + _part("Environment", sections.pairs(words.flatten(section(result, "environment"))))
+        + _part("Environment", sections.pairs(words.flatten(result.environment)))
         + _part(
             "Use the coreset",
             "<p>The folder <code>coreset</code> is all that is needed, with NumPy alone; "
@@ -263,16 +249,10 @@ def _commands(result: Mapping[str, Any]) -> str:
     )
 
 
-def _validation(result: Mapping[str, Any]) -> str:
-    found = section(result, "validation")
-    if number(found.get("accuracy")) is None:
+def _validation(result: RunResult) -> str:
+    found = result.validation
+    if found.accuracy is None:
         return ""
-    of = f" of {words.count(found['images'])} images" if number(found.get("images")) else ""
-    seen = "; they took part in distilling" if seen_in_training(result) else ""
-    return f"{words.percent(found['accuracy'])}{of}, loss {words.decimal(found.get('loss'))}{seen}"
-
-
-def _text(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {text}" for key, text in words.flatten(value))
-    return "" if value is None else str(value)
+    of = f" of {words.count(found.images)} images" if found.images else ""
+    seen = "; they took part in distilling" if result.seen_in_training else ""
+    return f"{words.percent(found.accuracy)}{of}, loss {words.decimal(found.loss)}{seen}"

@@ -7,13 +7,14 @@ protocol.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from distill_cli.errors import choice_error
-from distill_cli.report.words import corruption, dataset_key, protocol_key
+from distill_cli.report.run_result import Evaluation, RunResult
+from distill_cli.report.words import dataset_key, protocol_key
 
 
 class Published(NamedTuple):
@@ -122,12 +123,10 @@ def published(
     return None
 
 
-def architecture_name(result: Mapping[str, Any]) -> str | None:
+def architecture_name(result: RunResult) -> str | None:
     """convnet3, kip_convnet (convolutions 2, 1, 1), fully_connected1, ...; None if not recorded."""
-    try:
-        found = result["config"]["architecture"]
-        name, depth, convs = found["name"], found["depth"], found.get("convs")
-    except (KeyError, TypeError, AttributeError):
+    name, depth, convs = (result.option("architecture", key) for key in ("name", "depth", "convs"))
+    if name is None or depth is None:
         return None
     if name == "convnet" and convs and set(convs) != {1}:
         return "kip_convnet" if list(convs) == [2, 1, 1] else "convnet" + "-".join(map(str, convs))
@@ -140,10 +139,11 @@ def published_cell(dataset: object, ipc: object) -> list[Published]:
     return [row for row in table() if row.dataset == key and row.ipc == ipc]
 
 
-def published_for(result: Mapping[str, Any], evaluation: Mapping[str, Any]) -> Published | None:
+def published_for(result: RunResult, evaluation: Evaluation) -> Published | None:
     """The published figure for one evaluation of a run; none for corrupted training images."""
-    if corruption(result):
+    if result.corruption:
         return None
-    method, dataset, ipc, labels = (result.get(k) for k in ("method", "dataset", "ipc", "labels"))
     network = architecture_name(result)
-    return published(method, dataset, ipc, labels, evaluation.get("protocol"), network)
+    return published(
+        result.method, result.dataset, result.ipc, result.labels, evaluation.protocol, network
+    )

@@ -8,13 +8,13 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from distill_cli.report import words
 from distill_cli.report.heat import data_uri
 from distill_cli.report.images import png_bytes, to_levels
+from distill_cli.report.run_result import RunResult
 from distill_cli.report.sheets import spread
 
 CLASSES = 20  # of more, evenly spaced ones are shown
@@ -31,12 +31,12 @@ MEANING = {
 }
 
 
-def scores_part(folder: str | Path, result: Mapping[str, Any], names: Sequence[str]) -> str:
+def scores_part(folder: str | Path, result: RunResult, names: Sequence[str]) -> str:
     """HTML of the pictures; "" where the run has no scores, or its file cannot be read."""
     arrays = read_scores(Path(folder))
     if arrays is None:
         return ""
-    init = str(result.get("init") or "")
+    init = result.init
     meaning = f" The score of init={init} is {MEANING[init]}." if init in MEANING else ""
     labels = arrays["labels"]
     present = [c for c in range(len(names)) if (labels == c).any()]

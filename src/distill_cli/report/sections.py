@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from html import escape
-from typing import Any
 
 import numpy as np
 
@@ -12,34 +11,22 @@ from distill_cli.report.headline import headline
 from distill_cli.report.heat import data_uri
 from distill_cli.report.images import View, by_class, mosaic, png_bytes
 from distill_cli.report.published import Published, published_cell, published_for
-from distill_cli.report.results import (
-    baseline,
-    clear_gain,
-    evaluations,
-    gain,
-    number,
-    other_baselines,
-    sampling_error,
-    shows_balanced,
-)
+from distill_cli.report.run_result import Evaluation, Measured, RunResult
 
 
-def stats(result: Mapping[str, Any]) -> str:
+def stats(result: RunResult) -> str:
     """The three figures on top: random real images, the coreset, the published value."""
     main = headline(result)
     if main is None:
         return '<p class="card">This result holds no finished evaluation.</p>'
-    before, known = baseline(main), published_for(result, main)
-    protocol = escape(words.protocol_title(main.get("protocol")))
-    draws = number(before.get("n"))
-    cards = []
-    if number(before.get("accuracy")) is not None:
-        what = f"mean of {draws:.0f} draws" if draws and draws > 1 else "same number of images"
+    before, known = main.real, published_for(result, main)
+    protocol = escape(words.protocol_title(main.protocol))
+    cards: list[tuple[str, str, Measured, str]] = []
+    if before.accuracy is not None:
+        what = f"mean of {before.n} draws" if (before.n or 0) > 1 else "same number of images"
         cards.append(("", "Random real images", before, what))
-    change = gain(main)
-    runs = number(main.get("n"))
-    repeats = f" · mean of {runs:.0f} runs" if runs and runs > 1 else ""
-    clear = clear_gain(main)
+    change, clear = main.gain, main.clear_gain
+    repeats = f" · mean of {main.n} runs" if (main.n or 0) > 1 else ""
     mark = ' class="gain"' if clear else f' title="{words.UNCLEAR}"'
     text = f"<span{mark}>{words.points(change, clear)} points</span>" if change is not None else ""
     cards.append(
@@ -52,7 +39,7 @@ def stats(result: Mapping[str, Any]) -> str:
     )
     parts = [
         f'<div class="card stat{style}"><div class="what">{title}</div><div class="big">'
-        f"{_big(figure.get('accuracy'), figure.get('std'))}</div>"
+        f"{_big(figure.accuracy, figure.std)}</div>"
         f'<div class="what">{what}</div></div>'
         for style, title, figure, what in cards
     ]
@@ -66,14 +53,14 @@ def stats(result: Mapping[str, Any]) -> str:
     return f'<div class="stats">{"".join(parts)}</div>{_setting(known, main)}'
 
 
-def _setting(known: Published | None, evaluation: Mapping[str, Any]) -> str:
+def _setting(known: Published | None, evaluation: Evaluation) -> str:
     if known is None:
         text = (
             "No published figure is recorded for this method, data set, size, kind of labels and "
             "protocol."
         )
     else:
-        images = words.count(evaluation.get("images"))
+        images = words.count(evaluation.images)
         text = (
             f"Published figure: {known.source}; {known.note}. Same method, data set, images per "
             "class, labels and protocol as here; architecture, number of networks and optimisation "
@@ -93,65 +80,65 @@ def _big(accuracy: object, spread: object = None, digits: int = 2) -> str:
     return f"{head} <small>{sign.strip()} {tail}</small>" if sign else head
 
 
-def bars(result: Mapping[str, Any]) -> str:
+def bars(result: RunResult) -> str:
     """Accuracy per protocol as bars from 0 to 100 %."""
     groups = []
-    for e in evaluations(result):
+    for e in result.evaluations:
         known = published_for(result, e)
         rows = [
-            ("", "Random real images", baseline(e).get("accuracy"), baseline(e).get("std"), 2),
+            ("", "Random real images", e.real.accuracy, e.real.std, 2),
             *(
-                ("", f"Real images, {name}", found.get("accuracy"), found.get("std"), 2)
-                for name, found in other_baselines(e).items()
+                ("", f"Real images, {name}", found.accuracy, found.std, 2)
+                for name, found in e.other_real.items()
             ),
-            (" ours", words.coreset_title(result), e.get("accuracy"), e.get("std"), 2),
+            (" ours", words.coreset_title(result), e.accuracy, e.std, 2),
             (" pub", "Published", known and known.mean / 100, known and fraction(known.spread), 1),
         ]
         drawn = [
             f'<div class="bar"><span>{name}</span><div class="track" aria-hidden="true"><div '
             f'class="fill{style}" style="width:{100 * min(max(value, 0), 1):.2f}%"></div></div>'
             f'<span class="val">{words.percent(value, spread, digits)}</span></div>'
-            for style, name, found, spread, digits in rows
-            if (value := number(found)) is not None
+            for style, name, value, spread, digits in rows
+            if value is not None
         ]
         if drawn:
-            title = escape(words.protocol_title(e.get("protocol")))
+            title = escape(words.protocol_title(e.protocol))
             groups.append(f"<div><h3>{title}</h3>{''.join(drawn)}</div>")
     return f'<div class="card bars">{"".join(groups)}</div>' if groups else ""
 
 
-def evaluation_table(result: Mapping[str, Any]) -> str:
+def evaluation_table(result: RunResult) -> str:
     """Every evaluation: accuracy, baseline, gain, calibration, time, published figure; balanced
-    accuracy where it says something else (results.shows_balanced)."""
-    found = evaluations(result)
+    accuracy where it says something else (RunResult.shows_balanced)."""
+    found = result.evaluations
     if not found:
         return ""
-    balanced = shows_balanced(result)
+    balanced = result.shows_balanced
     head = ["Protocol", "Accuracy", *(["Balanced"] if balanced else []), "Random real",
             *(["Balanced, random"] if balanced else []), "Gain, points", "Published", "NLL", "ECE",
             "Runs", "Test images", "Time"]  # fmt: skip
     rows = []
     for e in found:
-        before, known = baseline(e), published_for(result, e)
+        known = published_for(result, e)
         rows.append(
             [
-                words.protocol_title(e.get("protocol")),
-                words.percent(e.get("accuracy"), e.get("std")),
-                *([words.percent(e.get("balanced_accuracy"))] if balanced else []),
-                words.percent(before.get("accuracy"), before.get("std")),
-                *([words.percent(before.get("balanced_accuracy"))] if balanced else []),
-                words.points(gain(e), clear_gain(e)),
+                words.protocol_title(e.protocol),
+                words.percent(e.accuracy, e.std),
+                *([words.percent(e.balanced_accuracy)] if balanced else []),
+                words.percent(e.real.accuracy, e.real.std),
+                *([words.percent(e.real.balanced_accuracy)] if balanced else []),
+                words.points(e.gain, e.clear_gain),
                 known.text() if known else words.NONE,
-                words.decimal(e.get("nll")),
-                words.decimal(e.get("ece"), 3),
-                words.count(e.get("n")),
-                words.count(e.get("images")),
-                words.duration(e.get("seconds")),
+                words.decimal(e.nll),
+                words.decimal(e.ece, 3),
+                words.count(e.n),
+                words.count(e.images),
+                words.duration(e.seconds),
             ]
         )
-    errors = [error for e in found if (error := sampling_error(e)) is not None]
+    errors = [e.sampling_error for e in found if e.sampling_error is not None]
     note = "± is the standard deviation over runs (coreset) or draws (random real images)."
-    if not all(map(clear_gain, found)):
+    if not all(e.clear_gain for e in found):
         note += f" {words.UNCLEAR.capitalize()}."
     if balanced:
         note += " Balanced accuracy is the mean over the classes: each counts the same."
@@ -163,12 +150,12 @@ def evaluation_table(result: Mapping[str, Any]) -> str:
     return table(head, rows) + f'<p class="note">{note}</p>'
 
 
-def published_table(result: Mapping[str, Any]) -> str:
+def published_table(result: RunResult) -> str:
     """All published figures for this data set and size, with their protocols."""
-    cell = published_cell(result.get("dataset"), result.get("ipc"))
+    cell = published_cell(result.dataset, result.ipc)
     if not cell:
         return ""
-    same = {published_for(result, e) for e in evaluations(result)}
+    same = {published_for(result, e) for e in result.evaluations}
     rows = [
         [words.method_title(r.method), r.labels, r.text(), words.protocol_title(r.protocol)]
         for r in cell

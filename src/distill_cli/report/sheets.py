@@ -10,7 +10,7 @@ from distill_cli.report import words
 from distill_cli.report.coreset_files import CoresetFiles, read_coreset
 from distill_cli.report.heat import diverging
 from distill_cli.report.images import by_class, mosaic
-from distill_cli.report.results import number, section
+from distill_cli.report.run_result import RunResult
 
 CLASSES = 20  # classes on a sheet where a class has several images; of more, evenly spaced ones
 SINGLES = 100  # classes on a sheet where each has one image
@@ -26,7 +26,7 @@ class Sheet(NamedTuple):
     picture: np.ndarray
 
 
-def sheets(folder: Path, result: dict[str, object], images: int) -> list[Sheet]:
+def sheets(folder: Path, result: RunResult, images: int) -> list[Sheet]:
     """The sheets of a run, at most `images` images of a class; [] where the coreset is no longer
     there, or belongs to another program.
 
@@ -34,10 +34,9 @@ def sheets(folder: Path, result: dict[str, object], images: int) -> list[Sheet]:
     shape differs, there are only the two sheets after.
     """
     files = read_coreset(folder)
-    if files is None or section(result, "coreset").get("path") != "coreset/coreset.npz":
+    if files is None or result.coreset.path != "coreset/coreset.npz":
         return []
-    ipc = number(result.get("ipc"))
-    groups = by_class(files.coreset.labels, round(ipc) if ipc else None)
+    groups = by_class(files.coreset.labels, result.ipc or None)
     most = max(len(group) for group in groups)
     shown = spread(len(groups), CLASSES if most > 1 else SINGLES)
     rows = [groups[c][:images] for c in shown]

@@ -69,9 +69,9 @@ def write_site(
 def gallery_slug(site: Comparison, run: int) -> str:
     """The file name of a run's pictures, which other runs do not have."""
     result = site.runs[run].result
-    parts = ("gallery", result.get("method"), words.dataset_key(result.get("dataset")),
-             f"ipc{result.get('ipc')}", site.runs[run].name)  # fmt: skip
-    return words.slug("_".join(map(str, parts)))
+    data = words.dataset_key(result.dataset)
+    parts = ("gallery", result.method, data, f"ipc{result.ipc}", site.runs[run].name)
+    return words.slug("_".join(parts))
 
 
 def page(
@@ -126,7 +126,7 @@ def page(
 def lead(site: Comparison, skipped: Sequence[Skipped]) -> str:
     """How much there is."""
     facts = [words.plural(len(site.runs), "run"), words.plural(len(site.found), "evaluation")]
-    methods = {str(run.result.get("method")) for run in site.runs}
+    methods = {run.result.method for run in site.runs}
     datasets = {words.data_of(run.result) for run in site.runs}
     facts += [words.plural(len(methods), "method"), words.plural(len(datasets), "data set")]
     if skipped:
@@ -182,7 +182,7 @@ def galleries(site: Comparison, pictures: Sequence[Sequence[Sheet]], out: Path) 
     for i, made in enumerate(pictures):
         run, main = site.runs[i], headline(site.runs[i].result)
         title = escape(site.title(i))
-        figure = f"{words.percent(main.get('accuracy'))} ({main.get('protocol')})" if main else ""
+        figure = f"{words.percent(main.accuracy)} ({main.protocol})" if main else ""
         images = "".join(
             f'<figure><figcaption><b>{escape(s.title)}</b></figcaption><button type="button" '
             f'class="picture"><img src="{data_uri(png_bytes(s.picture))}" '
@@ -192,10 +192,10 @@ def galleries(site: Comparison, pictures: Sequence[Sequence[Sheet]], out: Path) 
         )
         facts = pairs(
             [
-                ("Command", str(run.result.get("command") or "")),
+                ("Command", run.result.command),
                 ("Folder", str(run.folder)),
-                ("Device", str(run.result.get("device") or "")),
-                ("Version", str(run.result.get("version") or "")),
+                ("Device", run.result.device),
+                ("Version", run.result.version),
                 ("Notes", "; ".join(run.notes)),
             ]
         )

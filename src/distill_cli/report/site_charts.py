@@ -1,6 +1,6 @@
 """Which charts a site over many runs has: data, drawn by charts.py, rowcharts.py, figures.py."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from distill_cli.core.stats import mean_std
@@ -8,8 +8,8 @@ from distill_cli.report import words
 from distill_cli.report.charts import Chart, Series, per_cent, reliability_chart
 from distill_cli.report.compare import Comparison
 from distill_cli.report.headline import headline
-from distill_cli.report.results import number, reliability, section
 from distill_cli.report.rowcharts import Bar, BarChart, Dot, DotChart
+from distill_cli.report.run_result import RunResult
 
 CURVES = (
     ("valid_accuracy", "Validation accuracy"),
@@ -60,9 +60,7 @@ def groups(site: Comparison) -> list[Group]:
     """The data sets and sizes at hand, sorted."""
     found: dict[tuple[str, int | None], list[int]] = {}
     for i, run in enumerate(site.runs):
-        ipc = number(run.result.get("ipc"))
-        key = words.data_of(run.result), None if ipc is None else round(ipc)
-        found.setdefault(key, []).append(i)
+        found.setdefault((words.data_of(run.result), run.result.ipc), []).append(i)
     made = []
     for dataset, ipc in sorted(found, key=lambda key: (key[0], key[1] or 0)):
         size = "" if ipc is None else f", {words.plural(ipc, 'image')} per class"
@@ -96,7 +94,7 @@ def calibration(site: Comparison) -> Iterator[Drawing]:
     """Reliability diagrams, all runs of a cell in one: accuracy against confidence, by bins."""
     cells: dict[Any, list[Series]] = {}
     for m in site.found:
-        x, y = reliability(m.row)
+        x, y = m.row.reliability
         if x:
             made = Series(site.names[m.variant], x, y, f"run {style(site, m.variant)}", m.run)
             cells.setdefault(m.cell, []).append(made)
@@ -109,16 +107,16 @@ def costs(site: Comparison) -> Iterator[Drawing]:
     yield from stages(site)
     for group in groups(site):
         for title, name, slug, value in (
-            ("Accuracy against time", "seconds of distillation", "accuracy_time", distill_seconds),
-            ("Accuracy against memory", "MiB", "accuracy_memory", peak_memory),
+            ("Accuracy against time", "seconds of distillation", "accuracy_time", distilling),
+            ("Accuracy against memory", "MiB", "accuracy_memory", memory),
         ):
             series = []
             for i in group.runs:
                 result, variant = site.runs[i].result, site.each[i]
                 first, x = headline(result), value(result)
-                if first and x:
-                    y = [float(first["accuracy"])]
+                if first and first.accuracy is not None and x:
                     mark = style(site, variant)
+                    y = [first.accuracy]
                     series.append(Series(site.names[variant], [x], y, mark, i, True))
             if len(series) > 1:
                 chart = Chart(
@@ -127,22 +125,31 @@ def costs(site: Comparison) -> Iterator[Drawing]:
                 yield Drawing(f"{slug}_{group.slug}", chart, group.title)
 
 
+def distilling(result: RunResult) -> float | None:
+    """Seconds of distillation."""
+    return result.seconds.get("distill")
+
+
+def memory(result: RunResult) -> float | None:
+    """MiB at the peak."""
+    return result.peak_memory
+
+
 def stages(site: Comparison) -> Iterator[Drawing]:
     """Mean seconds of each stage, and mean peak memory, by variant."""
     times, memories = [], []
-    devices = sorted({str(run.result.get("device") or "?") for run in site.runs})
+    devices = sorted({run.result.device or "?" for run in site.runs})
     for variant, name in enumerate(site.names):
         runs = tuple(i for i, v in enumerate(site.each) if v == variant)
         results = [site.runs[i].result for i in runs]
         where = f"{name} · {words.run_title(results[0]).partition(' on ')[2]}"
         if len(devices) > 1:
-            where += " · " + ", ".join(sorted({str(r.get("device") or "?") for r in results}))
-        seconds = [section(r, "seconds") for r in results]
-        parts = tuple(mean([s.get(key) for s in seconds]) or 0.0 for key, _ in TIMES)
+            where += " · " + ", ".join(sorted({r.device or "?" for r in results}))
+        parts = tuple(mean([r.seconds.get(key) for r in results]) or 0.0 for key, _ in TIMES)
         mark = style(site, variant)
         if sum(parts):
             times.append(Bar(where, mark, runs, parts, words.duration(sum(parts))))
-        if peak := mean([peak_memory(r) for r in results]):
+        if peak := mean([r.peak_memory for r in results]):
             memories.append(Bar(where, mark, runs, (peak,), words.megabytes(peak)))
     keys = tuple(name for _, name in TIMES)
     if times:
@@ -156,19 +163,7 @@ def stages(site: Comparison) -> Iterator[Drawing]:
         )
 
 
-def mean(values: Sequence[object]) -> float | None:
-    """Mean of those that are numbers, None without any."""
-    found = [v for value in values if (v := number(value)) is not None]
+def mean(values: Sequence[float | None]) -> float | None:
+    """Mean of those that are there, None without any."""
+    found = [value for value in values if value is not None]
     return mean_std(found).mean if found else None
-
-
-def distill_seconds(result: Mapping[str, Any]) -> float | None:
-    """Seconds of distillation."""
-    return number(section(result, "seconds").get("distill"))
-
-
-def peak_memory(result: Mapping[str, Any]) -> float | None:
-    """MiB of the accelerator where recorded, else of the process."""
-    found = section(result, "peak_memory_mb")
-    device = number(found.get("device"))
-    return number(found.get("host")) if device is None else device

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from distill_cli.report import words
 from distill_cli.report.collect import Run
 from distill_cli.report.compare import Comparison, Measurement
-from distill_cli.report.results import baseline, clear_gain, gain, number, section
-from distill_cli.report.site_charts import distill_seconds, peak_memory, style
+from distill_cli.report.json_values import number
+from distill_cli.report.run_result import Evaluation
+from distill_cli.report.site_charts import style
 
 
 class Column(NamedTuple):
@@ -45,36 +46,28 @@ Values = dict[str, tuple[object, str]]  # key -> (what is sorted by, what is sho
 def values(run: Run, row: Measurement | None) -> Values:
     """A row of the table. row: None for a run that was not evaluated."""
     result = run.result
-    measured, known = (row.row, row.known) if row else ({}, None)
-    before, seconds, memory = baseline(measured), distill_seconds(result), peak_memory(result)
+    measured, known = (row.row, row.known) if row else (Evaluation(), None)
+    before, seconds, memory = measured.real, result.seconds.get("distill"), result.peak_memory
 
     def word(value: object) -> tuple[object, str]:
         return (None, words.NONE) if value is None or value == "" else (value, str(value))
 
-    sampler = section(section(result, "config"), "sampler").get("name")
-    change = gain(measured)
     return {
         "method": word(words.run_maker(result)),
         "dataset": word(words.dataset_title(words.data_of(result))),
-        "ipc": word(result.get("ipc")),
-        "labels": word(result.get("labels")),
-        "seed": word(result.get("seed")),
-        "init": word(result.get("init")),
-        "sampler": word(sampler),
-        "protocol": word(measured.get("protocol")),
-        "accuracy": (
-            number(measured.get("accuracy")),
-            words.percent(measured.get("accuracy"), measured.get("std")),
-        ),
-        "random": (
-            number(before.get("accuracy")),
-            words.percent(before.get("accuracy"), before.get("std")),
-        ),
-        "gain": (change, words.points(change, clear_gain(measured))),
+        "ipc": word(result.ipc),
+        "labels": word(result.labels),
+        "seed": word(result.seed),
+        "init": word(result.init),
+        "sampler": word(result.option("sampler", "name")),
+        "protocol": word(measured.protocol),
+        "accuracy": (measured.accuracy, words.percent(measured.accuracy, measured.std)),
+        "random": (before.accuracy, words.percent(before.accuracy, before.std)),
+        "gain": (measured.gain, words.points(measured.gain, measured.clear_gain)),
         "published": (known and known.mean, known.text() if known else words.NONE),
         "seconds": (seconds, words.duration(seconds)),
         "memory": (memory, words.megabytes(memory)),
-        "version": word(result.get("version")),
+        "version": word(result.version),
     }
 
 
@@ -127,7 +120,7 @@ def _row(site: Comparison, run: int, line: Values, columns: Sequence[Column], ou
 
 def copy_button(run: Run) -> str:
     """A button that copies the run's command."""
-    command = escape(str(run.result.get("command") or ""), quote=True)
+    command = escape(run.result.command, quote=True)
     return f'<button type="button" class="copy" data-copy="{command}">Copy</button>'
 
 

@@ -1,20 +1,8 @@
 """What a run prints when it ends: accuracies, the baseline, the published figure."""
 
-from collections.abc import Mapping
-from typing import Any
-
 from distill_cli.report import words
 from distill_cli.report.published import published_for
-from distill_cli.report.results import (
-    baseline,
-    clear_gain,
-    evaluations,
-    gain,
-    kept_step,
-    section,
-    seen_in_training,
-    shows_balanced,
-)
+from distill_cli.report.run_result import Measured, RunResult
 
 HEAD = (
     "protocol", "accuracy", "balanced", "random real", "balanced real", "gain", "published", "nll",
@@ -22,32 +10,32 @@ HEAD = (
 )  # fmt: skip
 
 
-def rows(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def rows(result: RunResult) -> list[tuple[str, ...]]:
     """One row of text per evaluation, in the columns of HEAD; accuracies in percent. Balanced ones
-    are left out where they say nothing new (results.shows_balanced)."""
-    balanced = shows_balanced(result)
+    are left out where they say nothing new (RunResult.shows_balanced)."""
+    balanced = result.shows_balanced
 
-    def mean_of_classes(part: Mapping[str, Any]) -> str:
-        return words.percent(part.get("balanced_accuracy")) if balanced else words.NONE
+    def mean_of_classes(part: Measured) -> str:
+        return words.percent(part.balanced_accuracy) if balanced else words.NONE
 
     return [
         (
-            str(e.get("protocol", words.NONE)),
-            words.percent(e.get("accuracy"), e.get("std")),
+            e.protocol or words.NONE,
+            words.percent(e.accuracy, e.std),
             mean_of_classes(e),
-            words.percent(baseline(e).get("accuracy"), baseline(e).get("std")),
-            mean_of_classes(baseline(e)),
-            words.points(gain(e), clear_gain(e)),
+            words.percent(e.real.accuracy, e.real.std),
+            mean_of_classes(e.real),
+            words.points(e.gain, e.clear_gain),
             known.text() if (known := published_for(result, e)) else words.NONE,
-            words.decimal(e.get("nll")),
-            words.decimal(e.get("ece"), 3),
-            words.duration(e.get("seconds")),
+            words.decimal(e.nll),
+            words.decimal(e.ece, 3),
+            words.duration(e.seconds),
         )
-        for e in evaluations(result)
+        for e in result.evaluations
     ]
 
 
-def summary(result: Mapping[str, Any]) -> str:
+def summary(result: RunResult) -> str:
     """A block of plain text: title, one aligned line per evaluation, source of published figures.
 
     Columns without any value are left out.
@@ -75,24 +63,24 @@ def _filled(table: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
     return list(zip(*columns, strict=True))
 
 
-def _notes(result: Mapping[str, Any]) -> list[str]:
-    found = evaluations(result)
+def _notes(result: RunResult) -> list[str]:
+    found = result.evaluations
     sources = {known.source: None for e in found if (known := published_for(result, e))}
     lines = [f"  published: {source}" for source in sources]
-    if not all(map(clear_gain, found)):
+    if not all(e.clear_gain for e in found):
         lines.append(f"  {words.UNCLEAR}")
-    if shows_balanced(result):
-        with_classes = next((e for e in found if e.get("per_class")), {})
+    if result.shows_balanced:
+        with_classes = next((e for e in found if e.classes), None)
         lines.append(f"  {words.balanced_note(with_classes)}")
     lines += [f"  {note}" for note in dict.fromkeys(map(words.untested_note, found)) if note]
-    seconds, best = section(result, "seconds"), words.count(result.get("best_step"))
+    best = words.count(result.best_step)
     facts = []
     if best != words.NONE:
-        facts.append(f"{kept_step(result)} step {best} of {words.count(result.get('steps'))}")
-    if seen_in_training(result):
+        facts.append(f"{result.kept} step {best} of {words.count(result.steps)}")
+    if result.seen_in_training:
         facts.append("validation images took part in distilling")
-    if (total := words.duration(seconds.get("total"))) != words.NONE:
-        distilling = words.duration(seconds.get("distill"))
+    if (total := words.duration(result.seconds.get("total"))) != words.NONE:
+        distilling = words.duration(result.seconds.get("distill"))
         part = "" if distilling == words.NONE else f", {distilling} distilling"
         facts.append(f"{total} in all{part}")
     return lines + ([f"  {'; '.join(facts)}"] if facts else [])

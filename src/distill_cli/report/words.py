@@ -9,7 +9,8 @@ from pathlib import PurePath
 from typing import Any
 
 from distill_cli.errors import first_of
-from distill_cli.report.results import number, section
+from distill_cli.report.json_values import number
+from distill_cli.report.run_result import Evaluation, RunResult
 
 NONE = "\u2013"  # en dash
 MINUS = "\u2212"
@@ -57,17 +58,11 @@ def dataset_key(dataset: object) -> str:
     return _DATASET_ALIASES.get(key, key)
 
 
-def data_of(result: Mapping[str, Any]) -> str:
+def data_of(result: RunResult) -> str:
     """A result's data set in one spelling, with what was done to its training images:
     "digits (label_noise)"."""
-    key, corrupt = dataset_key(result.get("dataset")), corruption(result)
-    return f"{key} ({corrupt})" if corrupt else key
-
-
-def corruption(result: Mapping[str, Any]) -> str:
-    """dataset.corrupt of a run; "" where the training images are as they came."""
-    corrupt = section(section(result, "config"), "dataset").get("corrupt")
-    return "" if corrupt in (None, "none") else str(corrupt)
+    key = dataset_key(result.dataset)
+    return f"{key} ({result.corruption})" if result.corruption else key
 
 
 def dataset_title(dataset: object) -> str:
@@ -76,9 +71,9 @@ def dataset_title(dataset: object) -> str:
     return _DATASETS.get(dataset_key(name), name) + bracket + rest.replace("_", " ")
 
 
-def coreset_title(result: Mapping[str, Any]) -> str:
+def coreset_title(result: RunResult) -> str:
     """What a run's coreset is."""
-    return "Real images" if result.get("method") in ("random", "full") else "Distilled coreset"
+    return "Real images" if result.method in ("random", "full") else "Distilled coreset"
 
 
 def method_title(method: object) -> str:
@@ -97,23 +92,22 @@ def protocol_title(protocol: object) -> str:
     return _PROTOCOLS.get(key, _PROTOCOLS["network"] if protocol_key(key) == "network" else key)
 
 
-def run_title(result: Mapping[str, Any]) -> str:
+def run_title(result: RunResult) -> str:
     """ "RFAD on CIFAR-10, 1 image per class"; no number where it is all images; a coreset file of
     unknown origin goes by its name."""
-    ipc, counts = number(result.get("ipc")), result.get("per_class")
-    size = f", {plural(round(ipc), 'image')} per class" if ipc else ""
-    if isinstance(counts, list) and counts and all(isinstance(one, int) for one in counts):
+    counts = result.per_class
+    size = f", {plural(result.ipc, 'image')} per class" if result.ipc else ""
+    if counts:
         images = plural(sum(counts), "image")
         size = f", {images}, {min(counts)} to {max(counts)} per class"
     return f"{run_maker(result)} on {dataset_title(data_of(result))}{size}"
 
 
-def run_maker(result: Mapping[str, Any]) -> str:
+def run_maker(result: RunResult) -> str:
     """The method, or "Coreset <file name>" where it is not known."""
-    coreset = result.get("coreset")
-    if not result.get("method") and isinstance(coreset, Mapping) and coreset.get("path"):
-        return f"Coreset {PurePath(str(coreset['path'])).name}"
-    return method_title(result.get("method"))
+    if not result.method and result.coreset.path:
+        return f"Coreset {PurePath(result.coreset.path).name}"
+    return method_title(result.method)
 
 
 def percent(value: object, spread: object = None, digits: int = 2) -> str:
@@ -127,7 +121,7 @@ def percent(value: object, spread: object = None, digits: int = 2) -> str:
 
 def points(gain: float | None, clear: bool = True) -> str:
     """A difference of two accuracies in percentage points, with its sign; in brackets where it is
-    not clear of its error (results.clear_gain)."""
+    not clear of its error (Evaluation.clear_gain)."""
     text = NONE if gain is None else f"{100 * gain:+.2f}".replace("-", MINUS)
     return text if clear or gain is None else f"({text})"
 
@@ -135,26 +129,23 @@ def points(gain: float | None, clear: bool = True) -> str:
 UNCLEAR = "gain in brackets: less than twice its standard error"
 
 
-def balanced_note(evaluation: Mapping[str, Any]) -> str:
+def balanced_note(evaluation: Evaluation | None) -> str:
     """What balanced accuracy is, with the smallest and the largest class of the images that were
     measured on."""
-    rows = evaluation.get("per_class")
-    found = [row.get("images") for row in rows or () if isinstance(row, Mapping)]
-    counts = [one for one in found if isinstance(one, int) and one > 0]
+    seen = evaluation and evaluation.classes
+    counts = [] if seen is None else seen.images[seen.tested].tolist()
     sizes = f", which have {min(counts):,} to {max(counts):,} images" if counts else ""
     return f"balanced: mean over the classes{sizes}"
 
 
-def untested_note(evaluation: Mapping[str, Any]) -> str | None:
+def untested_note(evaluation: Evaluation) -> str | None:
     """Which classes have no images among those that were measured on, so that accuracy says nothing
     of them; None where all have some."""
-    rows = evaluation.get("per_class")
-    found = [
-        str(row.get("class"))
-        for row in rows or ()
-        if isinstance(row, Mapping) and row.get("images") == 0
-    ]
-    return f"no test images of class {first_of(found, 5)}: not measured" if found else None
+    seen = evaluation.classes
+    if seen is None or seen.images.all():
+        return None
+    names = [name for name, images in zip(seen.names, seen.images, strict=True) if not images]
+    return f"no test images of class {first_of(names, 5)}: not measured"
 
 
 def decimal(value: object, digits: int = 4) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from distill_cli.core.stats import mean_std
-from distill_cli.report.results import number, section
+from distill_cli.report.run_result import RunResult
 from distill_cli.tables.metrics import RunFiles, value_of
 from distill_cli.tables.runs import SeedRun
 from distill_cli.tables.spec import Cell, Table
@@ -60,20 +60,29 @@ class Measurement:
 
     @property
     def seconds(self) -> float | None:
-        times = [section(run.files.result, "seconds") for run in self.done if run.files]
-        known = [total for time in times if (total := number(time.get("total"))) is not None]
+        times = [result.seconds.get("total") for result in self.results]
+        known = [total for total in times if total is not None]
         return sum(known) / len(known) if known else None
 
     @property
     def memory_mb(self) -> float | None:
-        peaks = [section(run.files.result, "peak_memory_mb") for run in self.done if run.files]
-        known = [number(p.get("device")) or number(p.get("host")) for p in peaks]
-        return max((peak for peak in known if peak is not None), default=None)
+        peaks = [result.peak_memory for result in self.results]
+        return max((peak for peak in peaks if peak is not None), default=None)
 
-    def distinct(self, key: str) -> list[str]:
-        """Values of a key of result.json over the seeds, each once."""
-        values = [run.files.result.get(key) for run in self.done if run.files]
-        return list(dict.fromkeys(str(value) for value in values if value is not None))
+    @property
+    def results(self) -> list[RunResult]:
+        """What the seeds that are done left."""
+        return [run.files.result for run in self.done if run.files]
+
+    @property
+    def devices(self) -> list[str]:
+        """Each device that measured once."""
+        return list(dict.fromkeys(result.device for result in self.results if result.device))
+
+    @property
+    def versions(self) -> list[str]:
+        """Each version of this program that measured once."""
+        return list(dict.fromkeys(result.version for result in self.results if result.version))
 
     @property
     def other_versions(self) -> list[str]:

@@ -23,7 +23,9 @@ from distill_cli.config import group_choices, within
 from distill_cli.core.files import read_json
 from distill_cli.errors import UserError, choice_error
 from distill_cli.naming import coreset_label
-from distill_cli.report.results import baseline, evaluations, number, read_metrics, section
+from distill_cli.report.json_values import number, section
+from distill_cli.report.results import read_metrics
+from distill_cli.report.run_result import Evaluation, RunResult, parse_result
 
 PERCENT = ("accuracy", "baseline", "accuracy_at")
 SECONDS = ("selection_seconds", "step_seconds", "distill_seconds", "cpu_seconds")
@@ -85,13 +87,14 @@ class MetricSpec:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What one seed of a cell left: its folder, result.json, where evaluations lie, and the same
-    seed of the columns that a metric refers to."""
+    """What one seed of a cell left: its folder, result.json, where evaluations lie, the same
+    seed of the columns that a metric refers to, and the row that another command wrote."""
 
     folder: Path
-    result: Mapping[str, Any]
+    result: RunResult
     out: Path
     others: Mapping[str, "RunFiles"] = field(default_factory=dict)
+    row: Mapping[str, Any] = field(default_factory=dict)
 
 
 def value_of(spec: MetricSpec, run: RunFiles) -> float | None:
@@ -99,41 +102,30 @@ def value_of(spec: MetricSpec, run: RunFiles) -> float | None:
     return KINDS[spec.kind](spec, run)
 
 
-def protocol_row(result: Mapping[str, Any], protocol: str) -> dict[str, Any]:
-    """The evaluation of a protocol, or an empty dict."""
-    return next((row for row in evaluations(result) if row.get("protocol") == protocol), {})
-
-
-def hundredfold(value: object) -> float | None:
+def hundredfold(share: float | None) -> float | None:
     """A share as percent."""
-    found = number(value)
-    return None if found is None else 100 * found
+    return None if share is None else 100 * share
 
 
 def _accuracy(spec: MetricSpec, run: RunFiles) -> float | None:
-    return _of_row(spec, protocol_row(run.result, spec.protocol))
+    return _of_row(spec, run.result.of_protocol(spec.protocol))
 
 
-def _of_row(spec: MetricSpec, row: Mapping[str, Any]) -> float | None:
-    if not spec.architecture:
-        return hundredfold(row.get("accuracy"))
-    nets = section(section(row, "detail"), "architectures")
-    return hundredfold(section(nets, spec.architecture).get("mean"))
+def _of_row(spec: MetricSpec, row: Evaluation | None) -> float | None:
+    if row is None:
+        return None
+    named = spec.architecture
+    return hundredfold(row.of_architecture(named) if named else row.accuracy)
 
 
 def _baseline(spec: MetricSpec, run: RunFiles) -> float | None:
-    return hundredfold(baseline(protocol_row(run.result, spec.protocol)).get("accuracy"))
-
-
-def budget(result: Mapping[str, Any]) -> int | None:
-    """Most steps that the run was allowed."""
-    steps = number(section(result, "config").get("steps"))
-    return None if steps is None else round(steps)
+    row = run.result.of_protocol(spec.protocol)
+    return None if row is None else hundredfold(row.real.accuracy)
 
 
 def snapshot(spec: MetricSpec, run: RunFiles) -> Path | None:
     """The coreset file that accuracy_at measures; None where the run has not written it."""
-    steps = budget(run.result)
+    steps = number(run.result.option("steps"))  # most that the run was allowed
     if steps is None:
         return None
     path = run.folder / "coreset" / "steps" / f"{round(spec.share * steps):06d}.npz"
@@ -142,8 +134,8 @@ def snapshot(spec: MetricSpec, run: RunFiles) -> Path | None:
 
 def evaluation_file(run: RunFiles, coreset: Path) -> Path:
     """Where distill-evaluate writes what it measures of a coreset file."""
-    dataset = str(run.result.get("dataset"))
-    return run.out / "evaluate" / dataset / coreset_label(str(coreset)) / "evaluation.json"
+    label = coreset_label(str(coreset))
+    return run.out / "evaluate" / run.result.dataset / label / "evaluation.json"
 
 
 def _accuracy_at(spec: MetricSpec, run: RunFiles) -> float | None:
@@ -151,7 +143,7 @@ def _accuracy_at(spec: MetricSpec, run: RunFiles) -> float | None:
     found = None if path is None else read_json(evaluation_file(run, path))
     if not isinstance(found, dict):
         return None
-    return _of_row(spec, protocol_row(found, spec.protocol))
+    return _of_row(spec, parse_result(found).of_protocol(spec.protocol))
 
 
 def validation_series(folder: Path) -> list[tuple[int, float]]:
@@ -171,7 +163,7 @@ def _steps_to(spec: MetricSpec, run: RunFiles) -> float | None:
 
 def _selection_seconds(spec: MetricSpec, run: RunFiles) -> float | None:
     del spec
-    return number(section(run.result, "seconds").get("selection"))
+    return run.result.seconds.get("selection")
 
 
 def _step_seconds(spec: MetricSpec, run: RunFiles) -> float | None:
@@ -182,16 +174,16 @@ def _step_seconds(spec: MetricSpec, run: RunFiles) -> float | None:
 
 def _distill_seconds(spec: MetricSpec, run: RunFiles) -> float | None:
     del spec
-    return number(section(run.result, "seconds").get("distill"))
+    return run.result.seconds.get("distill")
 
 
 def _cpu_seconds(spec: MetricSpec, run: RunFiles) -> float | None:
     del spec
-    return number(run.result.get("cpu_seconds"))
+    return run.result.cpu_seconds
 
 
 def _value(spec: MetricSpec, run: RunFiles) -> float | None:
-    return number(run.result.get(spec.key))
+    return number(run.row.get(spec.key))
 
 
 def rows_of_file(path: Path) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from typing import Any
 from distill_cli.config import config_dir
 from distill_cli.core.files import read_json, write_json
 from distill_cli.errors import UserError
+from distill_cli.report.run_result import RunResult
 from distill_cli.tables.measured import Measurement
 from distill_cli.tables.show import shown_command
 from distill_cli.tables.spec import Table
@@ -68,19 +69,18 @@ def entry_of(table: Table, found: Measurement, more: Sequence[str]) -> Entry | N
     number, cell = found.main, found.cell
     if number is None:
         return None
-    result: Mapping[str, Any] = next((r.files.result for r in found.done if r.files), {})
-    config = result.get("config") if isinstance(result.get("config"), dict) else {}
+    result = next(iter(found.results), RunResult())
     extra = zip(cell.metrics[1:], found.numbers[1:], strict=True)
     return {
         "table": table.name, "cell": cell.name, "overrides": " ".join(more),
-        "method": result.get("method"), "dataset": result.get("dataset"), "ipc": result.get("ipc"),
-        "preset": (config or {}).get("hardware"), "metric": cell.metrics[0].name,
+        "method": result.method or None, "dataset": result.dataset or None, "ipc": result.ipc,
+        "preset": result.option("hardware"), "metric": cell.metrics[0].name,
         "command": shown_command(cell, more),
         "mean": rounded(number.mean), "std": rounded(number.std), "n": number.n,
         "seeds": list(number.seeds), "seconds": rounded(found.seconds),
-        "memory_mb": found.memory_mb, "device": ", ".join(found.distinct("device")),
+        "memory_mb": found.memory_mb, "device": ", ".join(found.devices),
         "images": cell.metrics[0].images,
-        "version": ", ".join(found.distinct("version")), "date": date.today().isoformat(),
+        "version": ", ".join(found.versions), "date": date.today().isoformat(),
         "extra": {
             metric.name: {"mean": rounded(n.mean), "std": rounded(n.std), "n": n.n}
             for metric, n in extra

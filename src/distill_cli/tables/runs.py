@@ -14,7 +14,9 @@ from distill_cli.config import config_dir
 from distill_cli.core.files import read_json
 from distill_cli.core.lock import is_locked
 from distill_cli.errors import UserError
-from distill_cli.report.results import damage, evaluations, of_another_task, section
+from distill_cli.report.damage import damage, of_another_task, rows_of
+from distill_cli.report.json_values import section
+from distill_cli.report.run_result import parse_result
 from distill_cli.tables.metrics import MetricSpec, RunFiles, chosen_row, snapshot, value_of
 from distill_cli.tables.spec import Cell
 from distill_cli.version import __version__
@@ -55,7 +57,7 @@ class SeedRun:
     @property
     def version(self) -> str | None:
         """Of the program that measured; None where nothing says."""
-        return None if self.files is None else self.files.result.get("version")
+        return None if self.files is None else self.files.result.version or None
 
     @property
     def other_version(self) -> bool:
@@ -91,7 +93,7 @@ def seed_run(
         return SeedRun(seed, "invalid", command, reason=str(error))
     result = read_json(place.folder / "result.json")
     state = state_of(place, result, cell.metrics)
-    files = RunFiles(place.folder, result, out) if state == "done" else None
+    files = RunFiles(place.folder, parse_result(result), out) if state == "done" else None
     return SeedRun(seed, state, command, files, place.folder)
 
 
@@ -111,7 +113,7 @@ def state_of(place: Located, result: Any, metrics: Iterable[MetricSpec]) -> str:
     if not isinstance(result, dict) or result.get("digest") != place.digest:
         return "broken"
     wanted = {metric.protocol for metric in metrics if metric.kind in RUN_METRICS}
-    sound = [row for row in evaluations(result) if not damage(row)]
+    sound = [row for row in rows_of(result) if not damage(row)]
     measured = {row.get("protocol"): row for row in sound}
     for protocol in wanted:
         if protocol not in measured or not same_settings(protocol, measured[protocol], place):
@@ -144,7 +146,8 @@ def foreign(cell: Cell, seed: int, out: Path) -> SeedRun:
     for path in (root / name for name in metric.files for root in roots):
         row = chosen_row(metric, path, seed)
         if row is not None and row.get(metric.key) is not None:
-            return SeedRun(seed, "done", command, RunFiles(path.parent, row, out), path.parent)
+            files = RunFiles(path.parent, parse_result(row), out, row=row)
+            return SeedRun(seed, "done", command, files, path.parent)
     return SeedRun(seed, "missing", command)
 
 

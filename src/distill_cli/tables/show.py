@@ -144,7 +144,7 @@ def notes(
     if more:
         changed = " ".join(more)
         found.append(f"With {changed} in every command: NOT the published setting.")
-    devices = list(dict.fromkeys(d for m in measurements for d in m.distinct("device")))
+    devices = list(dict.fromkeys(d for m in measurements for d in m.devices))
     if devices:
         found.append(f"Measured on {', '.join(devices)}; times include everything but the queue.")
     if any(m.seconds is None and m.cell.time for m in measurements):
@@ -173,7 +173,7 @@ def record(table: Table, found: Measurement, more: Sequence[str]) -> dict[str, A
         "published_source": figure and figure.source,
         "seeds": " ".join(str(run.seed) for run in found.done),
         "seconds": found.seconds, "peak_memory_mb": found.memory_mb,
-        "device": "; ".join(found.distinct("device")),
-        "version": "; ".join(found.distinct("version")),
+        "device": "; ".join(found.devices),
+        "version": "; ".join(found.versions),
         "state": state_text(found) or "done", "command": shown_command(cell, more),
     }  # fmt: skip

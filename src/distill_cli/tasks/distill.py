@@ -18,6 +18,7 @@ from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
 from distill_cli.init.random import Config as RandomInit
 from distill_cli.methods.base import make_distiller, steps_of
+from distill_cli.report.run_result import parse_result
 from distill_cli.report.terminal import summary
 from distill_cli.tasks.code import usable
 from distill_cli.tasks.job import Job, Result, as_tree, say
@@ -75,7 +76,7 @@ def run_locked(job: Job) -> Result:
     job, left = together(job, left)
     if done is not None and left == "nothing":
         write_missing(job)
-        say(job, f"finished before: {job.folder}\n{summary(done)}")
+        say(job, f"finished before: {job.folder}\n{summary(parse_result(done))}")
         return done | {"folder": str(job.folder)}
     if not hosts.first() and left != "all":
         return until_first_is_done(job)
@@ -101,7 +102,7 @@ def run_locked(job: Job) -> Result:
         elif hosts.count() > 1:
             devices.keep_local()
         result = evaluate_all(job, problem, done, stop, watch)
-    say(job, summary(result))
+    say(job, summary(parse_result(result)))
     say(job, f"result   {job.folder / 'report.html'}")
     return result | {"folder": str(job.folder)}
 

@@ -12,7 +12,8 @@ from distill_cli.core import devices, hosts
 from distill_cli.core.coreset_io import save_coreset, sha256
 from distill_cli.core.files import read_json, write_json
 from distill_cli.methods.base import arithmetic
-from distill_cli.report.results import damage, evaluations, run_damage, section
+from distill_cli.report.damage import damage, rows_of, run_damage
+from distill_cli.report.run_result import parse_result
 from distill_cli.tasks.job import Job, Result, as_tree, environment
 from distill_cli.tasks.measure import Start, initial_coreset
 from distill_cli.tasks.plan import device_name
@@ -29,12 +30,12 @@ def finished_result(job: Job) -> Result | None:
         return None
     if result.get("version") != __version__ or not job.coreset_file.is_file():
         return None
-    if sha256(job.coreset_file) != section(result, "coreset").get("sha256"):
+    if sha256(job.coreset_file) != parse_result(result).coreset.sha256:
         return None
     if wrong := run_damage(result):
         warn_of_damage(job, f"{wrong}; it is written again from the last checkpoint")
         return None
-    rows = evaluations(result)
+    rows = rows_of(result)
     for wrong in filter(None, map(damage, rows)):
         warn_of_damage(job, f"{wrong}; it is measured again")
     return result | {"evaluations": [row for row in rows if not damage(row)]}

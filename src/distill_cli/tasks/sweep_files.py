@@ -13,7 +13,8 @@ from typing import Any
 from distill_cli.core.files import read_json, write_bytes, write_json
 from distill_cli.core.stats import mean_std
 from distill_cli.naming import NOT_IN_DIGEST
-from distill_cli.report.results import baseline, evaluations, number, other_baselines, section
+from distill_cli.report.json_values import number
+from distill_cli.report.run_result import Evaluation, parse_result
 
 Row = dict[str, Any]
 NOT_STARTED = "not started"
@@ -97,28 +98,26 @@ def varying(rows: Sequence[Row]) -> list[Row]:
 def read(row: Row) -> Line:
     """A job with its settings, its state, and what its folder says if it is done."""
     result = read_json(Path(row["folder"]) / "result.json") if row["status"] == "done" else None
-    result = result if isinstance(result, dict) else {}
-    validation = number(section(result, "validation").get("accuracy"))
+    result = parse_result(result if isinstance(result, dict) else {})
+    validation = result.validation.accuracy
     about = {
         "job": row["job"], "settings": row["settings"], "status": row["status"],
-        "best_step": result.get("best_step"), "steps": result.get("steps"),
+        "best_step": result.best_step, "steps": result.steps,
         "validation": row.get("score") if validation is None else validation,
-        "seconds": section(result, "seconds").get("total"), "error": row.get("error", ""),
+        "seconds": result.seconds.get("total"), "error": row.get("error", ""),
         "folder": row["folder"], "command": row["command"],
     }  # fmt: skip
-    found = {str(e.get("protocol")): measures(e) for e in evaluations(result) if "accuracy" in e}
+    found = {str(e.protocol): measures(e) for e in result.evaluations if e.accuracy is not None}
     return Line(about, keys_of(row["command"]), found)
 
 
-def measures(evaluation: Mapping[str, Any]) -> dict[str, float]:
+def measures(evaluation: Evaluation) -> dict[str, float]:
     """Numbers of one protocol: the coreset's and the accuracy of its baselines, real images under
     the same protocol."""
-    found = {name: evaluation.get(name) for name in ("accuracy", "nll", "ece")}
-    found["baseline"] = baseline(evaluation).get("accuracy")
-    for name, other in other_baselines(evaluation).items():
-        found[f"baseline_{name}"] = other.get("accuracy")
-    numbers = {name: number(value) for name, value in found.items()}
-    return {name: value for name, value in numbers.items() if value is not None}
+    found = {"accuracy": evaluation.accuracy, "nll": evaluation.nll, "ece": evaluation.ece}
+    found["baseline"] = evaluation.real.accuracy
+    found |= {f"baseline_{name}": other.accuracy for name, other in evaluation.other_real.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def keys_of(command: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from distill_cli.core.stats import mean_std
-from distill_cli.report.results import number
+from distill_cli.report.json_values import number
 from distill_cli.report.words import NONE, duration
 from distill_cli.tables.render import aligned
 from distill_cli.tasks.sweep_files import NOT_STARTED, Line, over_seeds, protocols, states
