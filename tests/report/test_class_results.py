@@ -13,8 +13,9 @@ from distill_cli.report.class_charts import classes_part
 from distill_cli.report.class_results import class_results
 from distill_cli.report.damage import damage
 from distill_cli.report.html import page
+from distill_cli.report.parse import parse_result
 from distill_cli.report.results import read_result
-from distill_cli.report.run_result import RunResult, parse_result
+from distill_cli.report.run_result import RunResult
 from distill_cli.report.terminal import summary
 from html_page import Page
 from run_folders import change

@@ -3,7 +3,8 @@
 import pytest
 
 from distill_cli.report.headline import headline
-from distill_cli.report.run_result import Evaluation, parse_evaluation, parse_result
+from distill_cli.report.parse import parse_evaluation, parse_result
+from distill_cli.report.run_result import Evaluation
 from distill_cli.report.words import run_title
 
 BOTH = [{"protocol": "krr_nngp", "accuracy": 0.9}, {"protocol": "krr_ntk", "accuracy": 0.8}]

@@ -2,8 +2,9 @@
 
 import pytest
 
+from distill_cli.report.parse import parse_result
 from distill_cli.report.published import published, published_cell, published_for, table
-from distill_cli.report.run_result import Evaluation, RunResult, parse_result
+from distill_cli.report.run_result import Evaluation, RunResult
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from PIL import Image
 from distill_cli.report import write_all
 from distill_cli.report.card import write_card
 from distill_cli.report.citations import citations, cited, library, reference
+from distill_cli.report.parse import parse_result
 from distill_cli.report.results import read_metrics, read_result, write_text
-from distill_cli.report.run_result import Measured, RunResult, parse_result
+from distill_cli.report.run_result import Measured, RunResult
 from distill_cli.report.terminal import summary
 from distill_cli.report.words import duration, flatten, percent, plural, points
 

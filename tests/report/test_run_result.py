@@ -11,8 +11,9 @@ import pytest
 from distill_cli.report.card import card
 from distill_cli.report.citations import citations
 from distill_cli.report.html import page
+from distill_cli.report.parse import parse_result
 from distill_cli.report.results import read_result
-from distill_cli.report.run_result import Evaluation, Measured, RunResult, parse_result
+from distill_cli.report.run_result import Evaluation, Measured, RunResult
 from distill_cli.report.terminal import summary
 
 STRANGE = (None, float("nan"), -1, 1e300, True, "x", [], [1, None], {}, {"a": {"b": []}})

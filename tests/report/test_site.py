@@ -16,9 +16,9 @@ from distill_cli.report.charts import Chart, Series, draw, reliability_chart, sc
 from distill_cli.report.collect import collect
 from distill_cli.report.compare import compare
 from distill_cli.report.palette import COLOURS
+from distill_cli.report.parse import parse_evaluation
 from distill_cli.report.results import read_result
 from distill_cli.report.rowcharts import Dot, DotChart, dots
-from distill_cli.report.run_result import parse_evaluation
 from distill_cli.report.sheets import sheets, symmetric
 from distill_cli.report.site import write_site
 from html_page import Page

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from distill_cli.errors import UserError
-from distill_cli.report.run_result import parse_result
+from distill_cli.report.parse import parse_result
 from distill_cli.tables import registry
 from distill_cli.tables.measured import Number, measure_table
 from distill_cli.tables.metrics import MetricSpec, RunFiles, evaluation_file, value_of

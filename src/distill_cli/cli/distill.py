@@ -20,7 +20,7 @@ from distill_cli.core.host_place import place
 from distill_cli.core.lock import remove_if_unused
 from distill_cli.errors import UserError
 from distill_cli.naming import digest, register_resolvers
-from distill_cli.report.run_result import parse_result
+from distill_cli.report.parse import parse_result
 from distill_cli.tasks.sweep import TrialPruned, journal, recorded, sweep
 
 SWEEPS = ("-m", "--multirun", "hydra.mode=MULTIRUN")

@@ -16,8 +16,9 @@ from distill_cli.core.lock import is_locked
 from distill_cli.errors import UserError
 from distill_cli.report.damage import damage, of_another_task, rows_of
 from distill_cli.report.json_values import section
+from distill_cli.report.parse import parse_result
 from distill_cli.report.results import read_metrics
-from distill_cli.report.run_result import RunResult, parse_result
+from distill_cli.report.run_result import RunResult
 from distill_cli.version import __version__
 
 SCHEMA = 1

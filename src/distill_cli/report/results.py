@@ -10,7 +10,8 @@ from pathlib import Path
 from distill_cli.core import files
 from distill_cli.errors import UserError
 from distill_cli.report.json_values import number, numbers
-from distill_cli.report.run_result import RunResult, parse_result
+from distill_cli.report.parse import parse_result
+from distill_cli.report.run_result import RunResult
 
 
 def read_result(folder: str | Path) -> RunResult:

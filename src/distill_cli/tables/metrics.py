@@ -24,8 +24,9 @@ from distill_cli.core.files import read_json
 from distill_cli.errors import UserError, choice_error
 from distill_cli.naming import coreset_label
 from distill_cli.report.json_values import number, section
+from distill_cli.report.parse import parse_result
 from distill_cli.report.results import read_metrics
-from distill_cli.report.run_result import Evaluation, RunResult, parse_result
+from distill_cli.report.run_result import Evaluation, RunResult
 
 PERCENT = ("accuracy", "baseline", "accuracy_at")
 SECONDS = ("selection_seconds", "step_seconds", "distill_seconds", "cpu_seconds")

@@ -16,7 +16,7 @@ from distill_cli.core.lock import is_locked
 from distill_cli.errors import UserError
 from distill_cli.report.damage import damage, of_another_task, rows_of
 from distill_cli.report.json_values import section
-from distill_cli.report.run_result import parse_result
+from distill_cli.report.parse import parse_result
 from distill_cli.tables.metrics import MetricSpec, RunFiles, chosen_row, snapshot, value_of
 from distill_cli.tables.spec import Cell
 from distill_cli.version import __version__

@@ -18,7 +18,7 @@ from distill_cli.core.types import Coreset
 from distill_cli.errors import RunStopped
 from distill_cli.init.random import Config as RandomInit
 from distill_cli.methods.base import make_distiller, steps_of
-from distill_cli.report.run_result import parse_result
+from distill_cli.report.parse import parse_result
 from distill_cli.report.terminal import summary
 from distill_cli.tasks.code import usable
 from distill_cli.tasks.job import Job, Result, as_tree, say

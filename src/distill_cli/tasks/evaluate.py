@@ -24,7 +24,7 @@ from distill_cli.errors import UserError
 from distill_cli.formats.origins import not_theirs
 from distill_cli.init.random import Config as RandomInit
 from distill_cli.naming import digest
-from distill_cli.report.run_result import measured_what, parse_result
+from distill_cli.report.parse import measured_what, parse_result
 from distill_cli.report.terminal import summary
 from distill_cli.tasks.coreset_fits import Target, ready
 from distill_cli.tasks.distill import make_reporter

@@ -13,7 +13,7 @@ from distill_cli.core.coreset_io import save_coreset, sha256
 from distill_cli.core.files import read_json, write_json
 from distill_cli.methods.base import arithmetic
 from distill_cli.report.damage import damage, rows_of, run_damage
-from distill_cli.report.run_result import parse_result
+from distill_cli.report.parse import parse_result
 from distill_cli.tasks.job import Job, Result, as_tree, environment
 from distill_cli.tasks.measure import Start, initial_coreset
 from distill_cli.tasks.plan import device_name

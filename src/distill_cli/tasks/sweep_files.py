@@ -14,7 +14,8 @@ from distill_cli.core.files import read_json, write_bytes, write_json
 from distill_cli.core.stats import mean_std
 from distill_cli.naming import NOT_IN_DIGEST
 from distill_cli.report.json_values import number
-from distill_cli.report.run_result import Evaluation, parse_result
+from distill_cli.report.parse import parse_result
+from distill_cli.report.run_result import Evaluation
 
 Row = dict[str, Any]
 NOT_STARTED = "not started"
