@@ -1,7 +1,6 @@
 """report.html: one page that says what a run gave, without any other file or the network."""
 
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from distill_cli.report import sections, words
 from distill_cli.report.charts import Series, draw, reliability_chart
 from distill_cli.report.class_charts import classes_part
 from distill_cli.report.coreset_files import CoresetFiles, read_coreset, transform_steps
+from distill_cli.report.document import document
 from distill_cli.report.heat import label_map
 from distill_cli.report.results import read_metrics, read_result, write_text
 from distill_cli.report.run_result import RunResult
@@ -35,8 +35,6 @@ def page(
     scores: str = "",
 ) -> str:
     """The whole page. Every part that has no data is left out. scores: HTML of scores_part."""
-    title = words.run_title(result)
-    css = files("distill_cli.report").joinpath("report.css").read_text(encoding="utf-8")
     body = [
         sections.stats(result),
         _part(
@@ -51,18 +49,11 @@ def page(
         _settings(result, metrics, coreset),
         _commands(result),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n"
-        f"<header><h1>{escape(title)}</h1>"
-        f'<p class="lead">{escape(subtitle(result, coreset))}</p></header>\n'
-        f"<main>\n{''.join(body)}\n</main>\n"
-        f"<footer>distill_cli {escape(result.version)}. "
-        "Figures come from result.json, metrics.jsonl and the coreset folder beside this page."
-        "</footer>\n"
-        "</body>\n</html>\n"
-    )
+    footer = "Figures come from result.json, metrics.jsonl and the coreset folder beside this page."
+    return document(
+        words.run_title(result), subtitle(result, coreset), f"{''.join(body)}\n", footer,
+        version=result.version,
+    )  # fmt: skip
 
 
 def subtitle(result: RunResult, coreset: CoresetFiles | None) -> str:

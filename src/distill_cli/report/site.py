@@ -6,7 +6,6 @@ own folders are relative, so that page and runs can be moved together.
 
 from collections.abc import Callable, Iterable, Sequence
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ from distill_cli.report import figures, palette, rowcharts, words
 from distill_cli.report.charts import Chart, draw
 from distill_cli.report.collect import Collection, Skipped
 from distill_cli.report.compare import Comparison, compare
+from distill_cli.report.document import document, packaged
 from distill_cli.report.headline import headline
 from distill_cli.report.heat import data_uri
 from distill_cli.report.images import png_bytes
@@ -102,25 +102,17 @@ def page(
     body = "".join(
         f'<section id="{key}"><h2>{name}</h2>\n{inner}</section>\n' for key, name, inner in shown
     )
-    package = files("distill_cli.report")
-    css, more, script = (
-        package.joinpath(name).read_text(encoding="utf-8")
-        for name in ("report.css", "site.css", "site.js")
-    )
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f"<title>{escape(title)}</title>\n"
-        f"<style>\n{css}{palette.css()}{more}</style>\n</head>\n<body>\n"
-        f'<header><h1>{escape(title)}</h1><p class="lead">{escape(lead(site, skipped))}</p>'
-        f'<nav class="top">{menu}</nav></header>\n<main>\n{body}</main>\n'
-        '<dialog id="zoom"><img alt=""><p class="note"></p><form method="dialog">'
-        '<button class="plain">Close</button></form></dialog>\n'
-        f"<footer>distill_cli {escape(__version__)}. Figures come from the runs' result.json, "
-        "metrics.jsonl and coreset folders.</footer>\n"
-        f"<script>\n{script}</script>\n</body>\n</html>\n"
-    )
+    return document(
+        title, lead(site, skipped), body,
+        "Figures come from the runs' result.json, metrics.jsonl and coreset folders.",
+        version=__version__,
+        meta=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n',
+        style=palette.css() + packaged("site.css"),
+        header=f'<nav class="top">{menu}</nav>',
+        after='<dialog id="zoom"><img alt=""><p class="note"></p><form method="dialog">'
+        '<button class="plain">Close</button></form></dialog>\n',
+        script=packaged("site.js"),
+    )  # fmt: skip
 
 
 def lead(site: Comparison, skipped: Sequence[Skipped]) -> str:

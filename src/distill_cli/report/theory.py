@@ -5,7 +5,6 @@ Made from the studies' result files alone; written again it gives the same files
 
 from collections.abc import Mapping
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from distill_cli.core.files import read_json, write_bytes, write_json
 from distill_cli.errors import UserError
 from distill_cli.report import theory_sections as sections
 from distill_cli.report import words
+from distill_cli.report.document import document
 from distill_cli.report.heat import data_uri
 from distill_cli.report.results import write_text
 from distill_cli.report.sections import table
@@ -63,7 +63,6 @@ def whole(study: Mapping[str, Any]) -> bool:
 
 def page(studies: list[dict[str, Any]], parts: list[str]) -> str:
     """The whole page, without any other file or the network."""
-    css = files("distill_cli.report").joinpath("report.css").read_text(encoding="utf-8")
     title = "What distilled data encode: multi-index models"
     judged = [i for s in studies for i in s["comparison"] if i["within"] is not None]
     within = sum(item["within"] for item in judged)
@@ -71,16 +70,13 @@ def page(studies: list[dict[str, Any]], parts: list[str]) -> str:
     seconds = words.duration(sum(s["seconds"] for s in studies))
     facts = f"{cells} cells, {seconds} of computation on {studies[0]['device']}; "
     facts += f"{within} of {len(judged)} figures within their bands."
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{css}figure.chart img {{ width: 100%; "
-        "height: auto; border-radius: 6px; }</style>\n</head>\n<body>\n"
-        f'<header><h1>{escape(title)}</h1><p class="lead">{escape(LEAD)}</p>'
-        f"<p>{escape(facts)}</p></header>\n<main>\n{''.join(parts)}\n</main>\n"
-        f"<footer>distill_cli {escape(__version__)}. Made by <code>distill-theory report</code> "
-        "from the studies' result files.</footer>\n</body>\n</html>\n"
-    )
+    return document(
+        title, LEAD, f"{''.join(parts)}\n",
+        "Made by <code>distill-theory report</code> from the studies' result files.",
+        version=__version__,
+        style="figure.chart img { width: 100%; height: auto; border-radius: 6px; }",
+        header=f"<p>{escape(facts)}</p>",
+    )  # fmt: skip
 
 
 def section(

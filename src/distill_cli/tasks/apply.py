@@ -10,13 +10,13 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json, write_bytes, write_json
 from distill_cli.core.fingerprint import code_of
+from distill_cli.report.document import document
 from distill_cli.report.heat import data_uri
 from distill_cli.report.sections import pairs
 from distill_cli.report.words import flatten
@@ -157,7 +157,6 @@ class Page:
 
     def html(self, result: Row) -> str:
         """The page, with the settings and the command behind the parts."""
-        css = files("distill_cli.report").joinpath("report.css").read_text(encoding="utf-8")
         settings = pairs(flatten(result["settings"]))
         config = pairs(flatten(result["config"]))
         frame = pairs([("Device", result["device"]), ("Version", result["version"]),
@@ -168,16 +167,9 @@ class Page:
             f"{escape(result['command'])}</pre></section>"
             f"<section><h2>Environment</h2>{frame}</section>"
         )
-        return (
-            '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-            '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{escape(self.title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n"
-            f"<header><h1>{escape(self.title)}</h1>"
-            f'<p class="lead">{escape(self.lead)}</p></header>\n<main>\n'
-            + "\n".join(self.parts)
-            + f"\n{tail}\n</main>\n<footer>distill_cli {escape(result['version'])}. All figures "
-            "are in result.json and the CSV files beside this page.</footer>\n</body>\n</html>\n"
-        )
+        main = "\n".join([*self.parts, tail, ""])
+        footer = "All figures are in result.json and the CSV files beside this page."
+        return document(self.title, self.lead, main, footer, version=result["version"])
 
 
 def note(text: str) -> str:
