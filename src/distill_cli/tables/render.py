@@ -6,20 +6,15 @@ import io
 from collections.abc import Callable
 
 from distill_cli.errors import choice_error
+from distill_cli.report.document import document
 from distill_cli.tables.show import Page
+from distill_cli.version import __version__
 
 _LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "±": r"$\pm$", "−": "$-$", "–": "--",
 }  # fmt: skip
-_STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem}"
-    "div{overflow-x:auto}table{border-collapse:collapse}"
-    "td,th{padding:.3rem .7rem;border-bottom:1px solid #8884;text-align:right;white-space:nowrap}"
-    "td:first-child,th:first-child{text-align:left}code{font-size:85%}"
-    "@media(prefers-color-scheme:dark){body{background:#16181c;color:#e6e6e6}}"
-)
 
 
 def write(page: Page, style: str) -> str:
@@ -86,25 +81,16 @@ def latex(page: Page) -> str:
 
 def web(page: Page) -> str:
     """A page of its own that needs no other file."""
-    safe = html.escape
-    head = "".join(f"<th>{safe(text)}</th>" for text in page.head)
-    commands = dict(page.commands)
-    rows = "".join(
-        f'<tr title="{safe(commands.get(row[0], ""))}">'
-        + "".join(f"<td>{safe(text)}</td>" for text in row)
-        + "</tr>\n"
-        for row in page.rows
-    )
-    notes = "".join(f"<li>{safe(note)}</li>" for note in page.notes)
+    from distill_cli.report.sections import table  # brings Pillow, which other formats do without
+
+    notes = "".join(f"<li>{html.escape(note)}</li>" for note in page.notes)
     lines = "\n".join(f"{name}: {command}" for name, command in page.commands)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{safe(page.title)}'
-        '</title><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<style>{_STYLE}</style></head><body><h1>{safe(page.title)}</h1><p>{safe(page.about)}</p>"
-        f"<div><table><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table></div>"
-        f"<ul>{notes}</ul><h2>Commands</h2><div><pre><code>{safe(lines)}</code></pre></div>"
-        "</body></html>"
+    main = (
+        f'<section>{table(page.head, page.rows)}<ul class="note">{notes}</ul></section>\n'
+        f'<section><h2>Commands</h2><pre class="wrap">{html.escape(lines)}</pre></section>\n'
     )
+    footer = "Every cell is a run; its command gives the same numbers."
+    return document(page.title, page.about, main, footer, version=__version__)
 
 
 FORMATS: dict[str, Callable[[Page], str]] = {
