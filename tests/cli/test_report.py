@@ -39,7 +39,7 @@ def test_one_page_and_a_line_for_what_was_passed_over(command, tmp_path: Path) -
     )
     assert (code, err) == (0, "")
     passed, note, last = out.splitlines()
-    assert passed.startswith("passed over: ") and "kip/seed0: broken" in passed
+    assert passed.startswith("skipped: ") and "kip/seed0: broken" in passed
     assert note.startswith("note: ") and "made by version 0.0.7" in note
     assert last.startswith("report   site/index.html (4 runs, ")
     assert [p.name for p in (tmp_path / "site").iterdir()] == ["index.html"]
@@ -109,7 +109,7 @@ def test_a_folder_without_finished_runs_says_why(command, tmp_path: Path) -> Non
     (tmp_path / "outputs" / "a" / "metrics.jsonl").touch()
     code, _, err = command("outputs")
     assert code == 2
-    assert "no finished run; passed over" in err and "unfinished" in err
+    assert "no finished run; skipped" in err and "unfinished" in err
 
 
 @pytest.mark.process

@@ -81,7 +81,7 @@ def test_what_was_passed_over_and_versions_are_shown(runs: Path, tmp_path: Path)
     (runs / "kip" / "seed0" / "result.json").write_text("{")
     change(runs / "kip" / "seed1", version="0.0.7")
     _, found = site_page(runs, tmp_path / "site")
-    assert "1 folder passed over" in found.text
+    assert "1 folder skipped" in found.text
     assert "broken: result.json is not a JSON object" in found.text
     assert "made by version 0.0.7" in found.text
 

@@ -51,7 +51,7 @@ def behind_mask(
 def standardised(vectors: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
     """Each vector without its mean and of norm 1 (0 where it is constant), float32.
 
-    Brightness and contrast of a coreset image are free; distances shall not depend on them.
+    Brightness and contrast of a coreset image are free; distances must not depend on them.
     """
     centred = vectors - vectors.mean(1, keepdims=True, dtype=np.float64)
     return unit(centred)

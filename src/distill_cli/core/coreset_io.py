@@ -83,7 +83,7 @@ def save_coreset(
 def load_coreset(path: str | Path, format: str = "auto", index: int = 0) -> CoresetFile:
     """Read a run folder, a coreset folder or a coreset file, ours or another program's.
 
-    format: one of FORMATS, or auto: told apart by name and content. index: which experiment of a
+    format: one of FORMATS, or auto: recognised by name and content. index: which experiment of a
     file that holds several (dc). Raises UserError for a missing, unreadable or malformed file;
     nothing that a file contains is ever executed.
     """

@@ -4,7 +4,7 @@
     <path>/<class>/*.png                       test_fraction of every class is held out
 
 Classes are numbered in the sorted order of their folders' names. Hidden files and other file types
-are passed over. Grey files stay grey (1 channel) unless any file of the dataset is in colour;
+are skipped. Grey files stay grey (1 channel) unless any file of the dataset is in colour;
 16 bits become 8, transparent pixels lie on dataset.background, and the camera's orientation mark
 is obeyed (standalone_load.py, which reads new pictures in the same way).
 """

@@ -99,7 +99,7 @@ def class_folders(path: Path) -> list[Path]:
 
 
 def pictures(folder: Path) -> list[Path]:
-    """Picture files of a folder, sorted by name; hidden ones are passed over."""
+    """Picture files of a folder, sorted by name; hidden ones are skipped."""
     return sorted(
         item
         for item in folder.iterdir()

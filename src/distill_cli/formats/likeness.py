@@ -1,7 +1,7 @@
 """Which kind of preprocessing images look like, from statistics alone.
 
 A coreset measured under a preprocessing it was not made for gives a number that means nothing, and
-nothing in the arrays says so. Five kinds can be told apart: raw levels (0 to 255), pixels in
+nothing in the arrays says so. Five kinds can be distinguished: raw levels (0 to 255), pixels in
 [0, 1], standardised, unit length per image, and whitened. The families of whitening (RFAD, KIP,
 FRePo, MTT) look alike here.
 """

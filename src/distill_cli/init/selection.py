@@ -42,8 +42,8 @@ class SampledConfig(SelectionConfig):
 
 @dataclass(frozen=True)
 class LeverageConfig(SelectionConfig):
-    """lam: ridge relative to tr K; effective_dimension: or what tr H shall be. Neither: twice the
-    number of images wanted, as redundant images are only told apart when it is above that number.
+    """lam: ridge relative to tr K; effective_dimension: or what tr H is to be. Neither: twice the
+    number of images wanted, because only above that number redundant images differ from others.
     class_wise: scores of each class among its own images alone, without labels; lam and
     effective_dimension then hold for each class.
     """

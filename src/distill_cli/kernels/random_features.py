@@ -164,7 +164,7 @@ class RandomFeatureKernel:
 
     def sample_some(self, key: PRNGKeyArray, indices: Int[Array, " m"], loop: Any = lax.map) -> Any:
         """Parameters of the networks of these numbers; each depends on (key, number) alone. loop:
-        how they are gone through."""
+        lax.map or what takes its place."""
         draw = partial(sample_network, self.architecture, image_shape=self.image_shape)
         keys = jax.vmap(partial(jax.random.fold_in, key))(indices.astype(jnp.uint32))
         return loop(lambda k: draw(key=k), keys)
@@ -180,7 +180,7 @@ class RandomFeatureKernel:
     ) -> Float[Array, "network n d"]:
         """h_m(x) of the given networks. Differentiable unless fused; activations are recomputed
         in the backward pass. micro: images at a time (None: all at once), any number.
-        loop: how networks are gone through."""
+        loop: lax.map over the networks, or what takes its place."""
         if self.fused and fused_block.applies(self.architecture):
             dtype = jnp.bfloat16 if self.arithmetic == "bfloat16" else x.dtype
 

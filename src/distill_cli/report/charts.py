@@ -1,7 +1,7 @@
 """Charts as inline SVG text: they follow the page's colours, stay sharp, and need no library.
 
 Colours come from CSS classes (`line-a`, `line-b` of report.css; `c0`, `c1`, ... of a site); the
-first two differ in width as well as hue, so that they can be told apart without colour.
+first two differ in width as well as hue, so that they can be distinguished without colour.
 """
 
 import math

@@ -57,7 +57,7 @@ class Collection(NamedTuple):
 
 
 class NotARun(Exception):
-    """Why a folder is passed over."""
+    """Why a folder is skipped."""
 
 
 class OfAnotherTask(NotARun):
@@ -65,7 +65,7 @@ class OfAnotherTask(NotARun):
 
 
 def collect(folders: Iterable[str | Path]) -> Collection:
-    """All finished runs in the folders, each once, and what was passed over.
+    """All finished runs in the folders, each once, and what was skipped.
 
     A run that lies in two places counts once, the first without notes if there is one: the means
     over seeds would be wrong otherwise.

@@ -122,7 +122,7 @@ def lead(site: Comparison, skipped: Sequence[Skipped]) -> str:
     datasets = {words.data_of(run.result) for run in site.runs}
     facts += [words.plural(len(methods), "method"), words.plural(len(datasets), "data set")]
     if skipped:
-        facts.append(f"{words.plural(len(skipped), 'folder')} passed over")
+        facts.append(f"{words.plural(len(skipped), 'folder')} skipped")
     return " · ".join(facts)
 
 
@@ -208,12 +208,12 @@ def cost_part(site: Comparison, charts: Callable[..., str]) -> str:
 
 
 def notes(site: Comparison, skipped: Sequence[Skipped]) -> str:
-    """Folders that were passed over, and what a reader has to know about runs."""
+    """Skipped folders, and what a reader has to know about runs."""
     known = [(str(run.folder), "; ".join(run.notes)) for run in site.runs if run.notes]
     passed = [(str(s.folder), s.reason) for s in skipped]
     parts = []
     if known:
         parts.append(f'<h3 class="sub">Runs with a note</h3>{pairs(known)}')
     if passed:
-        parts.append(f'<h3 class="sub">Folders passed over</h3>{pairs(passed)}')
+        parts.append(f'<h3 class="sub">Skipped folders</h3>{pairs(passed)}')
     return "".join(parts)

@@ -129,7 +129,7 @@ def line(
 def notes(
     table: Table, measurements: Sequence[Measurement], more: Sequence[str], unusable: Sequence[str]
 ) -> list[str]:
-    """Sources, what the columns mean, devices, versions, reductions, folders passed over."""
+    """Sources, what the columns mean, devices, versions, reductions, skipped folders."""
     spec = table.spec
     images = dict.fromkeys(m.images for c in table.cells for m in c.metrics if m.unit == "percent")
     found = [

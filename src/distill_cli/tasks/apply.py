@@ -85,7 +85,7 @@ class Ledger:
 
 def finished(application: Application, hashes: Mapping[str, str] | None = None) -> Row | None:
     """result.json of this very command, if it is there with all its files; hashes: of its
-    coresets. Where a file is gone, the application is gone through again, from its ledger."""
+    coresets. Where a file is gone, the application is computed again from its ledger."""
     found = read_json(application.folder / "result.json")
     if not isinstance(found, dict):
         return None

@@ -33,7 +33,7 @@ class Config:
 
 
 def run(config: Config) -> list[str]:
-    """Write the page; lines to print: what was made, what was passed over and why.
+    """Write the page; lines to print: what was made, what was skipped and why.
 
     UserError where no folder holds a finished run, or another page lies at `out`.
     """
@@ -41,7 +41,7 @@ def run(config: Config) -> list[str]:
     check_out(out)
     check_page(out)
     found = collect(Path(folder).expanduser() for folder in config.runs)
-    passed = [f"passed over: {s.folder}: {s.reason}" for s in found.skipped]
+    passed = [f"skipped: {s.folder}: {s.reason}" for s in found.skipped]
     if not found.runs:
         reason = f"; {passed[0]}" if passed else ""
         more = f", and {len(passed) - 1} more" if len(passed) > 1 else ""

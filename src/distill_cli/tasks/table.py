@@ -128,7 +128,7 @@ class Runner:
     def plan(self) -> tuple[list[Work], list[str]]:
         """What has to be run, and what cannot be."""
         for folder, reason in unusable(self.settings.out):
-            self.say(f"passed over: {folder} ({reason})")
+            self.say(f"skipped: {folder} ({reason})")
         waiting: list[Work] = []
         skipped = []
         for cell in self.table.cells:

@@ -129,7 +129,7 @@ def save(path: Path, artefact: Artefact) -> None:
 
 
 def load(path: str | Path) -> Artefact:
-    """Read a file. UserError where it is none of ours, or damaged."""
+    """Read a file. UserError where it is not a file of this program, or damaged."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise UserError(f"artefact={path}: no such file")

@@ -93,7 +93,7 @@ def draw_balanced(key: PRNGKeyArray, train: TrainingSet, size: int, number: int)
 
     Each class has size // classes images in a draw; the remainder goes to classes drawn at random,
     one image each, so that the draw's size is fixed. Inside a class without replacement; a class
-    with fewer images than its share is gone through again. Where size is a multiple of the number
+    with fewer images than its share repeats them. Where size is a multiple of the number
     of classes, the batch is (number, classes, size / classes) images in this order.
     """
     size, classes = min(size, train.labels.shape[0]), train.by_class.counts.shape[0]
@@ -118,7 +118,7 @@ def uniform_rows(key: Any, n: int, size: int) -> Array:
 
 def rows_by_class(key: Any, table: ClassTable, label: Array, rank: Array, most: int) -> Array:
     """Rows of the places (label, rank), class-major: of each class its first ranks in a random
-    order, which is gone through again where a class has fewer images than places. most: places of
+    order, which repeats where a class has fewer images than places. most: places of
     one class, at most."""
     widest = table.rows.shape[1]
     most = min(most, widest)

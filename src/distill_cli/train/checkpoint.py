@@ -96,7 +96,7 @@ class Checkpoints:
     def restore(self, like: Any) -> tuple[int, Any] | None:
         """The newest intact checkpoint as (step, tree in the shape of `like`), or None.
 
-        A damaged one is passed over with a warning. One of another configuration, dataset or
+        A damaged one is skipped with a warning. One of another configuration, dataset or
         version raises UserError. Of several processes the first reads, and the others get what it
         found: they need not see its folder.
         """
