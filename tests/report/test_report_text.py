@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from distill_cli.config import group_choices
 from distill_cli.report import write_all
-from distill_cli.report.card import write_card
+from distill_cli.report.card import card, write_card
 from distill_cli.report.citations import citations, cited, library, reference
 from distill_cli.report.parse import parse_result
 from distill_cli.report.results import read_metrics, read_result, write_text
 from distill_cli.report.run_result import Measured, RunResult
 from distill_cli.report.terminal import summary
-from distill_cli.report.words import duration, flatten, percent, plural, points
+from distill_cli.report.words import duration, flatten, percent, plural, points, run_title
 
 
 def test_write_all(run: Path) -> None:
@@ -113,6 +114,26 @@ def test_citations_follow_the_choices(result: dict, present: set, absent: set) -
     text = citations(found)
     for key in keys:
         assert text.count(f"{{{key},") == 1
+
+
+OWN_FILES = ("folder", "npz")  # their images are the user's
+
+
+@pytest.mark.parametrize("name", sorted(set(group_choices("dataset")) - set(OWN_FILES)))
+def test_every_data_set_has_title_licence_and_citation(name: str) -> None:
+    result = RunResult(method="rfad", dataset=name)
+    assert run_title(result) != f"RFAD on {name}"
+    assert "the data set" in [reason for _, reason in cited(result)]
+    licence = card(result, None).partition("## Licence")[2].partition("## Limits")[0]
+    says = ("published under", "without a stated licence", "offered for", "passed on under")
+    assert any(word in licence for word in says)
+
+
+@pytest.mark.parametrize("name", sorted(set(group_choices("method")) - {"random", "full"}))
+def test_every_method_has_title_and_citation(name: str) -> None:
+    result = RunResult(method=name, dataset="mnist")
+    assert run_title(result) != f"{name} on MNIST"
+    assert any("method" in reason or "kernel" in reason for _, reason in cited(result))
 
 
 def test_every_entry_is_whole() -> None:

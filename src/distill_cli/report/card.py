@@ -21,6 +21,8 @@ from distill_cli.report.run_result import RunResult
 UNDISTILLED = ("random", "full")  # methods whose images are the training set's own
 _LICENCES = {
     "mnist": "MNIST is commonly passed on under CC BY-SA 3.0.",
+    "split_mnist": "MNIST is commonly passed on under CC BY-SA 3.0.",
+    "kmnist": "Kuzushiji-MNIST is published under CC BY-SA 4.0.",
     "fashion_mnist": "Fashion-MNIST is published under the MIT licence.",
     "cifar10": "CIFAR-10 is published without a stated licence; its author asks to be cited.",
     "cifar100": "CIFAR-100 is published without a stated licence; its author asks to be cited.",

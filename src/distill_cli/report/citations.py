@@ -20,6 +20,8 @@ _METHODS = {
 }
 _DATASETS = {
     "mnist": ["lecun1998mnist"],
+    "split_mnist": ["lecun1998mnist"],
+    "kmnist": ["clanuwat2018kmnist"],
     "fashion_mnist": ["xiao2017fashion"],
     "cifar10": ["krizhevsky2009cifar"],
     "cifar100": ["krizhevsky2009cifar"],
@@ -45,6 +47,7 @@ _REASONS = {
     "zhuang2020adabelief": "the AdaBelief optimiser",
     "jax2018github": "the array library",
     "lecun1998mnist": "the data set",
+    "clanuwat2018kmnist": "the data set",
     "xiao2017fashion": "the data set",
     "krizhevsky2009cifar": "the data set",
     "netzer2011svhn": "the data set",
