@@ -181,9 +181,10 @@ def run_protocol(
             for index, row in enumerate(found)
             if not row.facts["finite"]
         ]
+        mean, std, _ = mean_std(accuracies)
         table[name] = {
-            "mean": (result := mean_std(accuracies)).mean,
-            "std": result.std,
+            "mean": mean,
+            "std": std,
             "parameters": found[0].facts["parameters"],
             "accuracies": accuracies,
             "seconds": round(time.perf_counter() - clock, 2),
