@@ -38,7 +38,7 @@ Values = dict[str, Any]
 
 
 def flat(tree: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and their values."""
+    """Dotted keys and their values. (A key of tuning.space has dots in it: no look-up by path.)"""
     for key, value in tree.items():
         if isinstance(value, dict) and value:
             yield from flat(value, f"{before}{key}.")

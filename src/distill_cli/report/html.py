@@ -192,8 +192,8 @@ def _settings(
         ("Run digest", result.digest),
     ]
     speed = f"{float(np.median(rates)):.3g} steps per second (median)" if rates else ""
-    numbers = words.count(stored.stored_floats)
-    numbers = "" if numbers == words.NONE else f"{numbers} stored numbers"
+    many = stored.stored_floats
+    numbers = "" if many is None else f"{words.count(many)} stored numbers"
     cost = [
         *((f"Time, {name}", words.duration(result.seconds.get(key))) for name, key in _TIMES),
         ("Speed", speed),
