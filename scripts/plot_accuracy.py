@@ -16,13 +16,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 from distill_cli import evaluate
-from distill_cli.core.files import read_json, write_json
+from distill_cli.core.files import read_json, write_bytes, write_json
+from distill_cli.report import plots
 from distill_cli.train.tracking import read
 
 
@@ -44,23 +40,20 @@ def curve(folder: Path, protocol: str, options: list[str]) -> list[dict[str, Any
 
 
 def draw(curves: dict[str, Any], published: dict[str, float], path: Path) -> None:
-    """One line a run from its first snapshot after the start, whose accuracy is in the legend; a
+    """One line a run from its first snapshot after the start, whose accuracy is in the key; a
     dotted line of its colour at the published accuracy."""
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    for (name, one), colour in zip(
-        curves.items(), matplotlib.color_sequences["tab10"], strict=False
-    ):
+    drawn, levels = [], []
+    for place, (name, one) in enumerate(curves.items()):
         made = [(p["cpu_seconds"], p["accuracy"]) for p in one["points"] if p["cpu_seconds"]]
         start = one["points"][0]
         label = name if start["cpu_seconds"] else f"{name}, from {start['accuracy']:.1f} %"
-        axes.plot(*zip(*made, strict=True), marker="o", color=colour, label=label)
+        drawn.append(plots.Curve(label, *zip(*made, strict=True)))
         if name in published:
-            axes.axhline(published[name], color=colour, linestyle=":")
-    axes.set(xscale="log", xlabel="processor seconds, all cores", ylabel="accuracy, %")
-    axes.grid(alpha=0.3)
-    axes.legend()
-    figure.savefig(path, dpi=100)
-    plt.close(figure)
+            levels.append(plots.Level(published[name], place))
+    picture = plots.curves(
+        "", "processor seconds, all cores", "accuracy, %", drawn, levels, log_x=True
+    )
+    write_bytes(path, picture)
 
 
 def main() -> int:

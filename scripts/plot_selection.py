@@ -7,11 +7,8 @@ python scripts/plot_selection.py     writes docs/results/selection_*.png from ex
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
+from distill_cli.core.files import write_bytes
+from distill_cli.report import plots
 from distill_cli.tables.registry import default_path, load
 from distill_cli.tables.spec import load_table
 
@@ -34,37 +31,28 @@ def draw(table: str, budget: int) -> Path:
     titles = load_table(table).columns
     rows = sorted({entry["cell"].rpartition("/")[0] for entry in entries})
     down = (len(rows) + 1) // 2
-    figure, panels = plt.subplots(
-        down, 2, figsize=(9, 3.4 * down + 0.6), squeeze=False, layout="constrained"
-    )
-    for panel in panels.flat[len(rows) :]:
-        panel.remove()
-    colours = dict(zip(titles, matplotlib.color_sequences["tab10"], strict=False))
-    lines = {}
-    for panel, row in zip(panels.flat, rows, strict=False):
-        ticks: set[float] = set()
-        for entry in entries:
-            place, _, column = entry["cell"].rpartition("/")
-            if place == row:
-                steps, means, spread = points(entry, budget)
-                lines[titles[column]] = panel.errorbar(
-                    steps, means, spread, color=colours[column], marker="o", capsize=3
-                )
-                ticks |= set(steps)
-        panel.set_xscale("log")
-        panel.set_xticks(
-            sorted(ticks), [f"{tick if tick > FIRST else 0:g}" for tick in sorted(ticks)]
-        )
-        panel.minorticks_off()
-        panel.set_ylim(bottom=max(panel.get_ylim()[0], LOWEST))
-        panel.set(title=row, xlabel="steps", ylabel="test accuracy, %")
-        panel.grid(alpha=0.3)
-    figure.legend(
-        list(lines.values()), list(lines), loc="outside lower center", ncols=3, fontsize=8
-    )
+
+    def paint(figure: Any) -> None:
+        panels = figure.subplots(down, 2, squeeze=False)
+        for panel in panels.flat[len(rows) :]:
+            panel.remove()
+        for panel, row in zip(panels.flat, rows, strict=False):
+            drawn = []
+            for place, (column, title) in enumerate(titles.items()):
+                found = [e for e in entries if e["cell"] == f"{row}/{column}"]
+                drawn += [plots.Curve(title, *points(e, budget), colour=place) for e in found]
+            plots.plot(panel, drawn)
+            ticks = sorted({step for curve in drawn for step in curve.x})
+            panel.set_xscale("log")
+            panel.set_xticks(ticks, [f"{tick if tick > FIRST else 0:g}" for tick in ticks])
+            panel.minorticks_off()
+            panel.set_ylim(bottom=max(panel.get_ylim()[0], LOWEST))
+            panel.set(title=row, xlabel="steps", ylabel="test accuracy, %")
+        lines, names = panels.flat[0].get_legend_handles_labels()
+        figure.legend(lines, names, loc="outside lower center", ncols=3)
+
     path = Path(__file__).resolve().parents[1] / "docs" / "results" / f"{table}.png"
-    figure.savefig(path, dpi=90)
-    plt.close(figure)
+    write_bytes(path, plots.picture(paint, (9, 3.4 * down + 0.6)))
     return path
 
 

@@ -3,14 +3,14 @@
 Same data, same bytes: no dates and no random identifiers are written.
 """
 
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill_cli.core.files import write_bytes
+from distill_cli.report import plots
 from distill_cli.report.charts import Chart, scales, thin
-from distill_cli.report.palette import BARS, COLOURS
+from distill_cli.report.palette import BARS
 from distill_cli.report.rowcharts import BarChart, DotChart
 from distill_cli.report.sheets import Sheet
 
@@ -19,49 +19,35 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg")
-DPI = 160
-GREY = "#6b7684"
-SETTINGS: Any = {
-    "svg.hashsalt": "distill_cli", "svg.fonttype": "none", "font.size": 10, "axes.grid": True,
-    "grid.color": "#dbe0e7", "axes.axisbelow": True, "axes.spines.top": False,
-    "axes.spines.right": False, "axes.edgecolor": GREY, "legend.frameon": False,
-}  # fmt: skip
 
 
 def write(folder: Path, slug: str, drawn: Chart | DotChart | BarChart | list[Sheet]) -> list[str]:
     """Write `folder`/slug.png and .svg; their names."""
-    import matplotlib
-
-    with matplotlib.rc_context(SETTINGS):
-        figure = paint(drawn)
-        for kind in FORMATS:
-            buffer = io.BytesIO()
-            metadata = {"Date": None} if kind == "svg" else {"Software": None}
-            figure.savefig(buffer, format=kind, dpi=DPI, bbox_inches="tight", metadata=metadata)
-            write_bytes(folder / f"{slug}.{kind}", buffer.getvalue())
+    size, paint = painter(drawn)
+    for kind in FORMATS:
+        write_bytes(folder / f"{slug}.{kind}", plots.picture(paint, size, kind))
     return [f"{slug}.{kind}" for kind in FORMATS]
 
 
-def paint(drawn: Chart | DotChart | BarChart | list[Sheet]) -> "Figure":
-    """A matplotlib figure, without a window."""
-    from matplotlib.figure import Figure
-
+def painter(
+    drawn: Chart | DotChart | BarChart | list[Sheet],
+) -> tuple[tuple[float, float], Callable[["Figure"], None]]:
+    """(size in inches, what draws it on a figure)."""
     if isinstance(drawn, list):
-        return paint_sheets(drawn)
+        return (3.2 * len(drawn), 4.0), lambda figure: paint_sheets(figure, drawn)
     if isinstance(drawn, Chart):
-        figure = Figure(figsize=(5.4, 5.0) if drawn.square else (6.6, 4.2))
-        paint_chart(figure.add_subplot(), drawn)
-    else:
-        figure = Figure(figsize=(7.4, 1.4 + 0.42 * len(drawn.rows)))
-        axes = figure.add_subplot()
-        (paint_dots if isinstance(drawn, DotChart) else paint_bars)(axes, drawn)  # type: ignore[arg-type]
-    return figure
+        size = (5.4, 5.0) if drawn.square else (6.6, 4.2)
+        return size, lambda figure: paint_chart(figure.add_subplot(), drawn)
+    size = (7.4, 1.4 + 0.42 * len(drawn.rows))
+    if isinstance(drawn, DotChart):
+        return size, lambda figure: paint_dots(figure.add_subplot(), drawn)
+    return size, lambda figure: paint_bars(figure.add_subplot(), drawn)
 
 
 def colour(style: str) -> dict[str, Any]:
     """The colour and dash of a CSS class `run c3 dashed`."""
     number = next((int(part[1:]) for part in style.split() if part[0] == "c"), 0)
-    return {"color": COLOURS[number][0], "linestyle": "--" if "dashed" in style else "-"}
+    return {"color": plots.tint(number), "linestyle": "--" if "dashed" in style else "-"}
 
 
 def paint_chart(axes: "Axes", chart: Chart) -> None:
@@ -79,7 +65,7 @@ def paint_chart(axes: "Axes", chart: Chart) -> None:
             x, y = thin(s.x, s.y)
             axes.plot(x, y, linewidth=1.6, label=label, marker=marker, markersize=4, **look)
     if chart.square:
-        axes.plot([0, 1], [0, 1], color=GREY, linestyle=":", linewidth=1.2)
+        axes.plot([0, 1], [0, 1], color=plots.GREY, linestyle=":", linewidth=1.2)
         axes.set_aspect("equal")
     for scale, setter in ((across, axes.set_xscale), (up, axes.set_yscale)):
         if scale.log:
@@ -112,7 +98,7 @@ def paint_dots(axes: "Axes", chart: DotChart) -> None:
         if len(row.values) > 1:
             axes.plot(row.values, [place] * len(row.values), "|", color=tint, alpha=0.8)
         if row.random is not None:
-            axes.plot(row.random, place, "o", color=GREY, markerfacecolor="none")
+            axes.plot(row.random, place, "o", color=plots.GREY, markerfacecolor="none")
         if row.published is not None:
             axes.plot(row.published, place, "D", color="#a8791b", markerfacecolor="none")
     low, high = chart.range()
@@ -123,8 +109,8 @@ def paint_dots(axes: "Axes", chart: DotChart) -> None:
              "D": "published"}  # fmt: skip
     for mark, text in kinds.items():
         hollow = mark in ("ring", "D")
-        axes.plot([], [], "o" if mark == "ring" else mark, color=GREY, label=text,
-                  markerfacecolor="none" if hollow else GREY)  # fmt: skip
+        axes.plot([], [], "o" if mark == "ring" else mark, color=plots.GREY, label=text,
+                  markerfacecolor="none" if hollow else plots.GREY)  # fmt: skip
     axes.legend(fontsize=7, ncols=4, loc="upper center", bbox_to_anchor=(0.4, -0.16))
 
 
@@ -155,13 +141,9 @@ def lines(axes: "Axes", title: str, names: Sequence[str]) -> None:
     axes.grid(axis="y", visible=False)
 
 
-def paint_sheets(sheets: list[Sheet]) -> "Figure":
+def paint_sheets(figure: "Figure", sheets: list[Sheet]) -> None:
     """All sheets of a run side by side."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(3.2 * len(sheets), 4.0))
     for axes, sheet in zip(figure.subplots(1, len(sheets), squeeze=False)[0], sheets, strict=True):
         axes.imshow(sheet.picture, interpolation="nearest")
         axes.set_title(sheet.title, fontsize=9)
         axes.set_axis_off()
-    return figure

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from distill_cli.report import plots
 from distill_cli.report.heat import diverging
-from distill_cli.report.theory_figures import COLOURS, png
 
 SHOWN = 10  # directions drawn as images
 
@@ -25,12 +25,11 @@ def picture(
             inside = np.cumsum(((x @ directions) ** 2).sum(0)) / (x**2).sum()
             s2 = np.linalg.svd(x, compute_uv=False)[:k] ** 2
             own = np.cumsum(s2) / (x**2).sum()
-            colour = COLOURS[index]
+            colour = plots.tint(index)
             axes.plot(range(1, len(inside) + 1), inside, color=colour, marker="o", ms=3, label=name)
             axes.plot(range(1, len(own) + 1), own, color=colour, ls=":", lw=1.2)
         axes.set(xlabel="directions", ylabel="share of the set's energy", ylim=(0, 1.02))
-        axes.set_title("solid: network's directions, dotted: own", loc="left", fontsize=9)
-        axes.grid(alpha=0.25)
+        axes.set_title("solid: network's directions, dotted: own", fontsize=9)
         axes.legend(fontsize=8)
         count = min(SHOWN, directions.shape[1])
         own = np.linalg.svd(np.asarray(sets["coreset"], np.float64), full_matrices=False)[2]
@@ -45,4 +44,4 @@ def picture(
                 panels[index].imshow(diverging(image, float(np.abs(image).max()) or 1.0))
             panels[0].set_title(f"directions of the {name}", loc="left", fontsize=9)
 
-    return png(draw, (10.5, 4.2))
+    return plots.picture(draw, (10.5, 4.2))

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from distill_cli.core.files import write_bytes
 from distill_cli.errors import UserError
+from distill_cli.report.plots import Curve, curves
 from distill_cli.tables.measured import Measurement, Number
 from distill_cli.tables.reference import published_of
 from distill_cli.tables.spec import Figure, Table
@@ -28,8 +30,8 @@ def lines_of(table: Table, found: Sequence[Measurement], figure: Figure) -> dict
 
 
 def draw(table: Table, found: Sequence[Measurement], path: Path) -> Path:
-    """Write the figure as PNG, SVG or PDF; bars are standard deviations over seeds, crosses
-    published figures. UserError where the table has no figure or nothing is measured."""
+    """Write the figure as PNG, SVG or PDF; bars are standard deviations over seeds, open
+    marks published figures. UserError where the table has no figure or nothing is measured."""
     figure = table.spec.figure
     if figure is None:
         raise UserError(f"figure={path}: table={table.name} has no figure; its file says none")
@@ -38,28 +40,21 @@ def draw(table: Table, found: Sequence[Measurement], path: Path) -> Path:
     lines = lines_of(table, found, figure)
     if not lines:
         raise UserError(f"figure={path}: nothing of table={table.name} is measured; run it first")
-    import matplotlib.figure
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas = matplotlib.figure.Figure(figsize=(7, 4.4), layout="constrained")
-    axes = canvas.add_subplot()
-    for name, points in lines.items():
-        means = [number.mean for _, number in points]
-        spread = [number.std or 0.0 for _, number in points]
-        axes.errorbar([x for x, _ in points], means, spread, label=name, marker="o", capsize=3)
+    drawn = [
+        Curve(name, [x for x, _ in points], [n.mean for _, n in points], [n.std for _, n in points])
+        for name, points in lines.items()
+    ]
     marks = [
         (float(one.cell.values[figure.x]), known.mean)
         for one in found
         if (known := published_of(table, one.cell)) and one.cell.metrics[0].name == figure.metric
     ]
     if marks:
-        axes.plot(*zip(*marks, strict=True), "kx", label="published")
-    axes.set_xscale("log" if figure.log_x else "linear")
-    axes.set_yscale("log" if figure.log_y else "linear")
-    axes.set_xlabel(figure.x_label or figure.x)
-    axes.set_ylabel(figure.y_label or figure.metric)
-    axes.set_title(table.spec.title)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    canvas.savefig(path, dpi=150)
+        x, y = zip(*sorted(marks), strict=True)
+        drawn.append(Curve("published", x, y, line="", hollow=True))
+    picture = curves(
+        table.spec.title, figure.x_label or figure.x, figure.y_label or figure.metric, drawn,
+        log_x=figure.log_x, log_y=figure.log_y, kind=path.suffix[1:],
+    )  # fmt: skip
+    write_bytes(path, picture)
     return path

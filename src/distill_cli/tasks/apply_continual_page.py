@@ -1,6 +1,6 @@
 """Page, plots and terminal text of distill-apply continual."""
 
-from distill_cli.apply.plots import Curve, curves
+from distill_cli.report.plots import Curve, curves
 from distill_cli.report.sections import table
 from distill_cli.report.words import percent, points, protocol_title
 from distill_cli.tasks.apply import Application, Page, Row, figure, note, write_png

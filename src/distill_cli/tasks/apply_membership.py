@@ -8,7 +8,6 @@ import numpy as np
 
 from distill_cli.apply import membership
 from distill_cli.apply.membership import Outputs
-from distill_cli.apply.plots import Curve, curves
 from distill_cli.apply.students import outputs, recipe_of, student
 from distill_cli.augment import frepo as operations
 from distill_cli.augment import strategy
@@ -20,6 +19,7 @@ from distill_cli.data.sources import load_dataset
 from distill_cli.errors import UserError
 from distill_cli.evaluation import frepo
 from distill_cli.init.random import Config as RandomInit
+from distill_cli.report.plots import Curve, Level, curves
 from distill_cli.report.sections import table
 from distill_cli.report.words import percent
 from distill_cli.tasks.apply import (
@@ -253,7 +253,8 @@ def make_page(application: Application, result: Row) -> Page:
                                [r["attacks"][name]["auc"] for r in found],
                                [r["attacks"][name]["std"] for r in found]))  # fmt: skip
         title = f"{result['dataset']}, attack: {name.replace('_', ' ')}"
-        plot = curves(title, "test accuracy of the student, %", "AUC of the attack", drawn, 0.5)
+        plot = curves(title, "test accuracy of the student, %", "AUC of the attack", drawn,
+                      [Level(0.5)])  # fmt: skip
         write_png(application, f"auc_{name}.png", plot)
         if name in (settings.attacks[0], "forest"):
             page.add(f"Attack: {name.replace('_', ' ')}", figure(plot, f"AUC, {name}"))

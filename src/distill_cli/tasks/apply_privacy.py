@@ -10,7 +10,6 @@ import numpy as np
 
 from distill_cli.apply import privacy
 from distill_cli.apply.grams import features_of
-from distill_cli.apply.plots import Curve, curves
 from distill_cli.core.coreset_io import load_coreset
 from distill_cli.core.keys import named_key
 from distill_cli.core.stats import mean_std
@@ -19,6 +18,7 @@ from distill_cli.data.raw import spread
 from distill_cli.errors import UserError
 from distill_cli.init.random import Config as RandomInit
 from distill_cli.kernels.random_features import RandomFeatureKernel
+from distill_cli.report.plots import Curve, curves
 from distill_cli.report.sections import table
 from distill_cli.report.words import percent, protocol_title
 from distill_cli.tasks.apply import (
@@ -51,6 +51,7 @@ ARMS = {
     "noise_labels": "noise images, learned labels",
     "random_real": "real images, whole",
 }
+LEVELS = ("random_real", "noise_labels")  # arms that have no share of noise
 
 
 def run(application: Application) -> Row:
@@ -278,13 +279,13 @@ def make_page(
         for arm, told in ARMS.items():
             found = [r for r in result["summary"] if (r["arm"], r["protocol"]) == (arm, protocol)]
             found.sort(key=lambda r: r["rho"])
-            if found and arm in ("random_real", "noise_labels"):  # one number: a level
+            if found and arm in LEVELS:  # one number: a level
                 found = [{**found[0], "rho": rho} for rho in sorted(application.settings.rho)]
             if found:
                 drawn.append(Curve(told, [r["rho"] for r in found],
                                    [100 * r["accuracy"] for r in found],
                                    [100 * (r["std"] or 0) for r in found],
-                                   arm in ("random_real", "noise_labels")))  # fmt: skip
+                                   line="--" if arm in LEVELS else "-"))  # fmt: skip
         plot = curves(f"{name}, {protocol_title(protocol)}", "rho", "test accuracy, %", drawn)
         write_png(application, f"accuracy_{protocol}.png", plot)
         page.add(protocol_title(protocol), figure(plot, f"accuracy against rho, {protocol}"))
