@@ -6,10 +6,11 @@ first two differ in width as well as hue, so that they can be distinguished with
 
 import math
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import NamedTuple
 
 import numpy as np
+
+from distill_cli.report.templating import Markup, render
 
 WIDTH, HEIGHT = 460, 270
 LEFT, RIGHT, TOP, BOTTOM = 52, 14, 18, 40
@@ -130,18 +131,18 @@ def line_chart(
     text: Callable[[float], str] = lambda v: f"{v:g}",
     mark: float | None = None,
     zero: bool = False,
-) -> str:
+) -> Markup:
     """Curves over steps: `draw` of a Chart."""
     return draw(Chart(title, series, text, mark, zero))
 
 
-def draw(chart: Chart, note: str = "") -> str:
+def draw(chart: Chart, note: str = "") -> Markup:
     """A chart as a <figure> with its key; "" without data. note: HTML below the picture."""
     chart = chart._replace(series=[s for s in chart.series if len(s.y)])
     if not chart.series:
-        return ""
+        return Markup("")
     across, up = scales(chart)
-    series, text = chart.series, chart.text
+    text = chart.text
 
     def at(x: float, y: float) -> tuple[float, float]:
         return (
@@ -149,76 +150,57 @@ def draw(chart: Chart, note: str = "") -> str:
             HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * up.place(y),
         )
 
-    corner = (series[0].x[0], series[0].y[0])
-    parts: list[str] = []
-    for value in up.ticks(6):
-        y = at(corner[0], value)[1]
-        parts.append(
-            f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>'
-        )
-        parts.append(f'<text x="{LEFT - 7}" y="{y + 4:.1f}" text-anchor="end">{text(value)}</text>')
+    corner = (chart.series[0].x[0], chart.series[0].y[0])
     ticks = {chart.x_text(value): value for value in across.ticks(4)}  # each number once
-    for label, value in ticks.items():
-        x = at(value, corner[1])[0]
-        y = HEIGHT - BOTTOM + 18
-        parts.append(f'<text x="{x:.1f}" y="{y}" text-anchor="middle">{label}</text>')
-    parts.append(
-        f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 4}" text-anchor="end">{chart.x_name}</text>'
-    )
-    if chart.square:
-        (x1, y1), (x2, y2) = at(0, 0), at(1, 1)
-        parts.append(
-            f'<line class="mark" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"/>'
-        )
-    if chart.mark is not None and across.bottom <= chart.mark <= across.top:
-        x = at(chart.mark, corner[1])[0]
-        side = ("end", -6) if x > WIDTH / 2 else ("start", 6)
-        parts.append(
-            f'<line class="mark" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        )
-        parts.append(
-            f'<text class="mark" x="{x + side[1]:.1f}" y="{TOP - 5}" text-anchor="{side[0]}">'
-            f"best: step {chart.mark:,.0f}</text>"
-        )
-    for s in series:
-        parts += _marks(s, at, chart.square)
+    return render(
+        "chart.html", title=chart.title, log=up.log, x_name=chart.x_name, note=note,
+        width=WIDTH, height=HEIGHT, left=LEFT, right=WIDTH - RIGHT, top=TOP, bottom=HEIGHT - BOTTOM,
+        keys=list(dict.fromkeys((s.name, s.style) for s in chart.series if s.name)),
+        spoken=spoken(chart),
+        rows=[(at(corner[0], value)[1], text(value)) for value in up.ticks(6)],
+        columns=[(at(value, corner[1])[0], label) for label, value in ticks.items()],
+        diagonal=(*at(0, 0), *at(1, 1)) if chart.square else None,
+        mark=best_step(chart.mark, at(chart.mark, corner[1])[0])
+        if chart.mark is not None and across.bottom <= chart.mark <= across.top
+        else None,
+        lines=[line(s, at, chart.square) for s in chart.series],
+    )  # fmt: skip
+
+
+def spoken(chart: Chart) -> str:
+    """The chart in words, for screen readers."""
+    text = chart.text
     described = "; ".join(
         f"{s.name} from {text(s.y[0])} at {chart.x_name} {chart.x_text(s.x[0])} "
         f"to {text(s.y[-1])} at {chart.x_name} {chart.x_text(s.x[-1])}"
-        for s in series[:SPOKEN]
+        for s in chart.series[:SPOKEN]
     )
-    more = f"; and {len(series) - SPOKEN} more" if len(series) > SPOKEN else ""
-    legend = "".join(
-        f'<span class="key"><svg width="26" height="10" aria-hidden="true"><line class="{style}" '
-        f'x1="1" x2="25" y1="5" y2="5"/></svg>{escape(name)}</span>'
-        for name, style in dict.fromkeys((s.name, s.style) for s in series)
-        if name
-    )
-    log = ", logarithmic" if up.log else ""
-    spoken = escape(f"{chart.title}: {described}{more}", quote=True)
-    return (
-        f'<figure class="chart"><figcaption><b>{escape(chart.title)}</b>{log}<span class="keys">'
-        f'{legend}</span></figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{spoken}">{"".join(parts)}</svg>{note}</figure>'
-    )
+    more = f"; and {len(chart.series) - SPOKEN} more" if len(chart.series) > SPOKEN else ""
+    return f"{chart.title}: {described}{more}"
 
 
-def _marks(s: Series, at: Callable[[float, float], tuple[float, float]], dotted: bool) -> list[str]:
+def best_step(step: float, x: float) -> dict[str, object]:
+    """The dashed line at the best step, with its text on the side where there is room."""
+    anchor, shift = ("end", -6) if x > WIDTH / 2 else ("start", 6)
+    return {"x": x, "text_x": x + shift, "anchor": anchor, "step": f"{step:,.0f}"}
+
+
+class Line(NamedTuple):
+    """A series in the picture: its path ("": none), and its points (x, y) of a radius."""
+
+    name: str
+    style: str
+    run: int | None
+    path: str
+    circles: list[tuple[float, float]]
+    radius: int
+
+
+def line(s: Series, at: Callable[[float, float], tuple[float, float]], dotted: bool) -> Line:
     """The line of a series, dotted: with its points, or these alone where it has no line."""
-    run = "" if s.run is None else f' data-runs="{s.run}"'
     xs, ys = (list(s.x), list(s.y)) if s.dots else thin(s.x, s.y)
     points = [at(x, y) for x, y in zip(xs, ys, strict=True)]
-    name = escape(s.name).replace("{", "{{").replace("}", "}}")
-    end = f"><title>{name}</title></{{}}>" if run else "/>"
-    radius = 5 if s.dots else 3
-    circles = []
-    if s.dots or dotted or len(points) == 1:
-        circles = [
-            f'<circle class="{s.style}"{run} cx="{x:.1f}" cy="{y:.1f}" r="{radius}"'
-            + end.format("circle")
-            for x, y in points
-        ]
-    if s.dots or len(points) == 1:
-        return circles
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return [f'<polyline class="{s.style}"{run} points="{path}"' + end.format("polyline"), *circles]
+    alone = s.dots or len(points) == 1
+    path = "" if alone else " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    circles = points if alone or dotted else []
+    return Line(s.name, s.style, s.run, path, circles, 5 if s.dots else 3)

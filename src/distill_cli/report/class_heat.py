@@ -4,14 +4,13 @@ Colours follow the page's, light or dark: a grey picture masks a rectangle of th
 many classes every tenth is named.
 """
 
-from html import escape
-
 import numpy as np
 
 from distill_cli.report import words
 from distill_cli.report.class_results import ClassResults
-from distill_cli.report.heat import data_uri
+from distill_cli.report.heat import Box, data_uri
 from distill_cli.report.images import png_bytes
+from distill_cli.report.templating import Markup, macro
 
 MANY = 20  # classes; of more, bars and names of a part only
 SIDE = 420.0  # at most, of the heat map, in the units of its picture
@@ -20,7 +19,7 @@ FAINTEST = 0.006  # a share of confusions below this has no number in its cell
 DEEPEST = 0.62  # opacity of the fullest cell with a number in it, so that the number can be read
 
 
-def heat_map(seen: ClassResults, name: str) -> str:
+def heat_map(seen: ClassResults, name: str) -> Markup:
     """Shares of each true class (row) by predicted class (column): the diagonal on a scale up to
     100 %, the rest in a second colour on a scale up to the largest confusion."""
     kept = seen.involved
@@ -28,81 +27,66 @@ def heat_map(seen: ClassResults, name: str) -> str:
     names = [seen.plain(at) for at in kept]
     diagonal = np.eye(size, dtype=bool)
     largest = float(shares[~diagonal].max(initial=0.0))
-    numbered = size <= NUMBERS
-    deepest = DEEPEST if numbered else 1.0
-    # Grey pixels several times as large as a cell: masks are smoothed when they are enlarged.
-    enlarge = np.ones((max(1, 600 // size),) * 2)
-    layers = ((diagonal, 1.0, "right"), (~diagonal, largest or 1.0, "wrong"))
+    deepest = DEEPEST if size <= NUMBERS else 1.0
     left = 12 + 6.6 * max(len(_short(one)) for one in names)
-    below = left if any(len(one) > 2 for one in names) else 24.0
-    side = min(SIDE, max(300.0, 70.0 * size))
-    cell = side / size
-    drawn = ""
-    for chosen, top, style in layers:
-        grey = np.rint(255 * deepest * np.where(chosen, shares, 0) / top).astype(np.uint8)
-        picture = data_uri(png_bytes(np.kron(grey, enlarge).astype(np.uint8)))
-        where = f'x="{left:.1f}" y="0" width="{side:.0f}" height="{side:.0f}"'
-        drawn += (
-            f'<mask id="{name}-{style}"><image href="{picture}" {where} '
-            'preserveAspectRatio="none" style="image-rendering:pixelated"/></mask>'
-            f'<rect class="{style}" {where} mask="url(#{name}-{style})"/>'
-        )
-    drawn += f'<rect class="frame" x="{left:.1f}" y="0" width="{side:.0f}" height="{side:.0f}"/>'
-    if numbered:
-        drawn += "".join(
-            f'<text class="cell" x="{left + cell * (b + 0.5):.1f}" y="{cell * (a + 0.5) + 4:.1f}">'
-            f"{100 * shares[a, b]:.0f}</text>"
-            for a in range(size)
-            for b in range(size)
-            if shares[a, b] >= FAINTEST or (a == b and seen.images[kept[a]])
-        )
-    for at in range(0, size, 1 if size <= MANY else 10):
-        place, text = cell * (at + 0.5), escape(_short(names[at]))
-        drawn += (
-            f'<text x="{left - 6:.1f}" y="{place + 4:.1f}" text-anchor="end">{text}</text>'
-            + _under(left + place, side, text, below > 24.0)
-        )
-    high, wide = side + below, left + side + 8
-    drawn += _scales(left, high, side, largest, deepest)
-    rest = "" if seen.whole else " Only the largest confusions are recorded."
-    said = (
-        f"Confusion matrix of {size} classes. {rest}".strip() + f" {_most_frequent(seen)}"
-    ).strip()
-    return (
-        '<figure class="chart"><figcaption><b>Confusions</b><span class="keys">row: true class, '
-        'column: predicted; % of the row</span></figcaption><div class="heat" tabindex="0">'
-        f'<svg class="heat square" viewBox="0 -8 {wide:.0f} {high + 52:.0f}" role="img" '
-        f'style="max-width:{1.12 * wide:.0f}px" '
-        f'aria-label="{escape(said, quote=True)}">{drawn}</svg></div>'
-        + (f'<p class="note">{rest.strip()}</p>' if rest else "")
-        + "</figure>"
-    )
+    turned = any(len(one) > 2 for one in names) and left > 24.0
+    side, below = min(SIDE, max(300.0, 70.0 * size)), left if turned else 24.0
+    cell, wide, high = side / size, left + side + 8, side + below
+    rest = "" if seen.whole else "Only the largest confusions are recorded."
+    spoken = f"Confusion matrix of {size} classes.", rest, _most_frequent(seen)
+    named = range(0, size, 1 if size <= MANY else 10)
+    return macro("heat.html", "confusions")(
+        {
+            "width": f"{wide:.0f}", "height": f"{high + 52:.0f}", "at_most": f"{1.12 * wide:.0f}",
+            "spoken": " ".join(filter(None, spoken)), "note": rest,
+            "box": Box(f"{left:.1f}", "0", f"{side:.0f}", f"{side:.0f}", True),
+            "layers": [
+                layer(shares * deepest, chosen, top, style, name)
+                for chosen, top, style in (
+                    (diagonal, 1.0, "right"), (~diagonal, largest or 1.0, "wrong"))
+            ],
+            "numbers": [
+                (left + cell * (b + 0.5), cell * (a + 0.5) + 4, f"{100 * shares[a, b]:.0f}")
+                for a in range(size)
+                for b in range(size)
+                if shares[a, b] >= FAINTEST or (a == b and seen.images[kept[a]])
+            ] if size <= NUMBERS else [],
+            "names": [
+                {
+                    "text": _short(names[at]), "y": cell * (at + 0.5) + 4,
+                    "x": left + cell * (at + 0.5) + 4 * turned,
+                }
+                for at in named
+            ],
+            "names_x": left - 6, "turned": turned, "below": side + (7 if turned else 17),
+            "scales_y": high + 10,
+            "scales": [
+                {
+                    "style": style, "x": left + at * side / 2,
+                    "text": f"{text}, up to {100 * top:.3g} %",
+                    "steps": [
+                        (left + at * side / 2 + 14 * k, f"{deepest * (k + 1) / 10:.3f}")
+                        for k in range(10)
+                    ],
+                }
+                for at, (style, text, top) in enumerate(
+                    (("right", "right", 1.0), ("wrong", "taken for another", largest)))
+            ],
+        }
+    )  # fmt: skip
 
 
-def _under(x: float, side: float, text: str, turned: bool) -> str:
-    """A name below its column."""
-    if not turned:
-        return f'<text x="{x:.1f}" y="{side + 17:.1f}" text-anchor="middle">{text}</text>'
-    y = side + 7
-    return (
-        f'<text x="{x + 4:.1f}" y="{y:.1f}" text-anchor="end" '
-        f'transform="rotate(-90 {x + 4:.1f} {y:.1f})">{text}</text>'
-    )
+def layer(
+    shares: np.ndarray, chosen: np.ndarray, top: float, style: str, name: str
+) -> dict[str, str]:
+    """A grey picture of the chosen cells, `top` white, that masks a rectangle of the class `style`.
 
-
-def _scales(left: float, y: float, side: float, largest: float, deepest: float) -> str:
-    """The two colour scales, side by side."""
-    drawn = ""
-    tops = (("right", "right", 1.0), ("wrong", "taken for another", largest))
-    for at, (style, text, top) in enumerate(tops):
-        x = left + at * side / 2
-        stops = "".join(
-            f'<rect class="{style}" x="{x + 14 * k:.1f}" y="{y + 10:.1f}" width="14" height="10" '
-            f'fill-opacity="{deepest * (k + 1) / 10:.3f}"/>'
-            for k in range(10)
-        )
-        drawn += f'{stops}<text x="{x:.1f}" y="{y + 35:.1f}">{text}, up to {100 * top:.3g} %</text>'
-    return drawn
+    Its pixels are several times as large as a cell: masks are smoothed when they are enlarged.
+    """
+    enlarge = np.ones((max(1, 600 // len(shares)),) * 2)
+    grey = np.rint(255 * np.where(chosen, shares, 0) / top).astype(np.uint8)
+    picture = data_uri(png_bytes(np.kron(grey, enlarge).astype(np.uint8)))
+    return {"mask": f"{name}-{style}", "style": style, "picture": picture}
 
 
 def _short(name: str) -> str:

@@ -2,11 +2,12 @@
 
 import base64
 from collections.abc import Sequence
-from html import escape
+from typing import NamedTuple
 
 import numpy as np
 
 from distill_cli.report.images import png_bytes
+from distill_cli.report.templating import Markup, macro
 
 
 def diverging(values: np.ndarray, limit: float) -> np.ndarray:
@@ -19,46 +20,42 @@ def diverging(values: np.ndarray, limit: float) -> np.ndarray:
     return np.rint(np.stack(mixed, axis=-1)).astype(np.uint8)
 
 
-def label_map(labels: np.ndarray, names: Sequence[str]) -> str:
+def label_map(labels: np.ndarray, names: Sequence[str]) -> Markup:
     """The label matrix as a heat map: one column per coreset image, one row per class."""
     n, classes = labels.shape
     limit = float(np.nanmax(np.abs(labels))) or 1.0
-    cells = data_uri(png_bytes(diverging(labels.T, limit)))
     shown = range(classes) if classes <= 20 else range(0, classes, 10)
     left = 8 + 6.9 * max(len(names[c]) for c in shown)
     wide, row = 640.0, 20.0 if classes <= 20 else max(2.5, 360 / classes)
-    high, plot = row * classes, wide - left
-    parts = [
-        f'<text x="{left - 7:.0f}" y="{row * (c + 0.5) + 4.5:.1f}" text-anchor="end">'
-        f"{escape(names[c].replace('_', ' '))}</text>"
-        for c in shown
-    ]
-    parts.append(
-        f'<image href="{cells}" x="{left:.0f}" y="0" width="{plot:.0f}" height="{high:.0f}" '
-        'preserveAspectRatio="none" style="image-rendering:pixelated"/>'
-    )
-    bar = data_uri(png_bytes(diverging(np.linspace(-1, 1, 101)[None], 1.0)))
-    y = high + 34
-    parts.append(
-        f'<text x="{left:.0f}" y="{high + 20:.0f}">{n} coreset images, class by class</text>'
-    )
-    parts.append(
-        f'<image href="{bar}" x="{wide - 200:.0f}" y="{high + 8:.0f}" width="200" height="12" '
-        'preserveAspectRatio="none"/>'
-    )
-    for place, value in ((0, -limit), (100, 0.0), (200, limit)):
-        anchor = {0: "start", 100: "middle", 200: "end"}[place]
-        parts.append(
-            f'<text x="{wide - 200 + place:.0f}" y="{y:.0f}" text-anchor="{anchor}">'
-            f"{value:.2g}</text>"
-        )
-    return (
-        f'<div class="heat" tabindex="0">'
-        f'<svg class="heat" viewBox="0 0 {wide:.0f} {high + 40:.0f}" '
-        'role="img" aria-label="Heat map of the '
-        f"learned labels, {n} images by {classes} classes, values from {labels.min():.3g} to "
-        f'{labels.max():.3g}">{"".join(parts)}</svg></div>'
-    )
+    high = row * classes
+    scale = np.linspace(-1, 1, 101)[None]
+    marks = ((0, "start", -limit), (100, "middle", 0.0), (200, "end", limit))
+    return macro("heat.html", "labels")(
+        {
+            "width": f"{wide:.0f}", "height": f"{high + 40:.0f}", "names_x": f"{left - 7:.0f}",
+            "spoken": f"Heat map of the learned labels, {n} images by {classes} classes, values "
+            f"from {labels.min():.3g} to {labels.max():.3g}",
+            "rows": [(row * (c + 0.5) + 4.5, names[c].replace("_", " ")) for c in shown],
+            "cells": data_uri(png_bytes(diverging(labels.T, limit))),
+            "cells_box": Box(f"{left:.0f}", "0", f"{wide - left:.0f}", f"{high:.0f}", True),
+            "explained": f"{n} coreset images, class by class",
+            "explained_y": f"{high + 20:.0f}",
+            "scale": data_uri(png_bytes(diverging(scale, 1.0))),
+            "scale_box": Box(f"{wide - 200:.0f}", f"{high + 8:.0f}", "200", "12", False),
+            "scale_y": f"{high + 34:.0f}",
+            "scale_marks": [(f"{wide - 200 + x:.0f}", side, f"{v:.2g}") for x, side, v in marks],
+        }
+    )  # fmt: skip
+
+
+class Box(NamedTuple):
+    """Where a picture is stretched to; pixelated: without smoothing."""
+
+    x: str
+    y: str
+    width: str
+    height: str
+    pixelated: bool
 
 
 def data_uri(png: bytes) -> str:

@@ -1,7 +1,7 @@
 """report.html: one page that says what a run gave, without any other file or the network."""
 
-from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,11 +9,21 @@ from distill_cli.report import sections, words
 from distill_cli.report.charts import Series, draw, reliability_chart
 from distill_cli.report.class_charts import classes_part
 from distill_cli.report.coreset_files import CoresetFiles, read_coreset, transform_steps
-from distill_cli.report.document import document
+from distill_cli.report.headline import headline
 from distill_cli.report.heat import label_map
+from distill_cli.report.published import published_for
 from distill_cli.report.results import read_metrics, read_result, write_text
 from distill_cli.report.run_result import RunResult
 from distill_cli.report.scores import scores_part
+from distill_cli.report.templating import Markup, render
+
+TIMES = (
+    ("data", "data"),
+    ("distillation", "distill"),
+    ("evaluation", "evaluate"),
+    ("total", "total"),
+)
+KEPT = {"best": "the best on validation images", "last": "the last one"}
 
 
 def write_report(folder: str | Path, coreset: CoresetFiles | None = None) -> Path:
@@ -32,27 +42,25 @@ def page(
     result: RunResult,
     metrics: list[dict[str, float]],
     coreset: CoresetFiles | None,
-    scores: str = "",
+    scores: Markup = Markup(""),  # noqa: B008
 ) -> str:
     """The whole page. Every part that has no data is left out. scores: HTML of scores_part."""
-    body = [
-        sections.stats(result),
-        _part(
-            "Evaluation", sections.bars(result), sections.evaluation_table(result), _details(result)
-        ),
-        _part("Classes", classes_part(result)),
-        _calibration(result),
-        _curves(result, metrics),
-        _pictures(result, coreset) if coreset else "",
-        _part("Scores of real images", scores),
-        sections.published_table(result),
-        _settings(result, metrics, coreset),
-        _commands(result),
-    ]
-    footer = "Figures come from result.json, metrics.jsonl and the coreset folder beside this page."
-    return document(
-        words.run_title(result), subtitle(result, coreset), f"{''.join(body)}\n", footer,
-        version=result.version,
+    main = headline(result)
+    return render(
+        "run.html", title=words.run_title(result), lead=subtitle(result, coreset),
+        version=result.version, unclear=words.UNCLEAR,
+        cards=sections.cards(result, main) if main else [],
+        compared=sections.compared(published_for(result, main), main) if main else "",
+        bars=sections.bars(result), evaluations=sections.evaluation_table(result),
+        details=details(result), classes=classes_part(result), calibration=calibration(result),
+        curves=sections.curves(metrics, result.best_step),
+        kept="" if result.best_step is None else KEPT[result.kept],
+        galleries=galleries(result, coreset) if coreset else [],
+        labels=labels(result, coreset) if coreset else None,
+        scores=scores, published=sections.published_table(result),
+        settings=settings(result, coreset), cost=cost(result, metrics),
+        configuration=words.flatten(result.config), command=result.command,
+        environment=words.flatten(result.environment),
     )  # fmt: skip
 
 
@@ -71,24 +79,16 @@ def subtitle(result: RunResult, coreset: CoresetFiles | None) -> str:
     return " · ".join(facts)
 
 
-def _part(title: str, *pieces: str) -> str:
-    inner = "\n".join(piece for piece in pieces if piece)
-    return f"<section><h2>{title}</h2>\n{inner}\n</section>\n" if inner else ""
-
-
-def _details(result: RunResult) -> str:
-    rows = [
+def details(result: RunResult) -> list[tuple[str, str]]:
+    """What else the evaluations say."""
+    return [
         (f"{e.protocol}: {key}", value)
         for e in result.evaluations
         for key, value in words.flatten({k: v for k, v in e.detail.items() if k != "calibration"})
     ]
-    shown = sections.pairs(rows)
-    return (
-        f"<details><summary>Details of the evaluations</summary>{shown}</details>" if shown else ""
-    )
 
 
-def _calibration(result: RunResult) -> str:
+def calibration(result: RunResult) -> list[Markup]:
     """A reliability diagram of each evaluation that has one."""
     drawn = []
     for e in result.evaluations:
@@ -96,29 +96,7 @@ def _calibration(result: RunResult) -> str:
         title = f"{words.protocol_title(e.protocol)}: accuracy by confidence"
         if x:
             drawn.append(draw(reliability_chart(title, [Series("", x, y, "line-b")])))
-    note = (
-        "Test images in 15 equal bins of confidence; on the dashed line probabilities are right. "
-        "ECE is the mean distance from it, weighted with the images of a bin."
-    )
-    return (
-        _part("Calibration", f'<div class="two">{"".join(drawn)}</div><p class="note">{note}</p>')
-        if drawn
-        else ""
-    )
-
-
-def _curves(result: RunResult, metrics: list[dict[str, float]]) -> str:
-    best = result.best_step
-    charts = sections.curves(metrics, best)
-    if not charts:
-        return ""
-    note = "Dense curves show means over neighbouring log lines."
-    if best is not None:
-        kept = {"best": "the best on validation images", "last": "the last one"}
-        note += f" The dashed line marks the step whose coreset was kept: {kept[result.kept]}."
-    return _part(
-        "Curves", f'<div class="two">{"".join(charts)}</div>', f'<p class="note">{note}</p>'
-    )
+    return drawn
 
 
 def images_title(result: RunResult) -> str:
@@ -126,37 +104,29 @@ def images_title(result: RunResult) -> str:
     return words.coreset_title(result).replace("coreset", "images")
 
 
-def _pictures(result: RunResult, files_: CoresetFiles) -> str:
+def galleries(result: RunResult, files_: CoresetFiles) -> list[sections.Gallery]:
+    """The initial images, where they were kept, and the coreset."""
     coreset, size = files_.coreset, result.ipc or None
-    names = coreset.class_names
-    paired = files_.initial is not None
-    distilled = sections.gallery(
-        images_title(result), files_.distilled, coreset.labels, names, size, paired
-    )
+    names, paired = coreset.class_names, files_.initial is not None
+    title = images_title(result)
+    shown = [sections.gallery(title, files_.distilled, coreset.labels, names, size, paired)]
     if files_.initial is not None and files_.initial_labels is not None:
-        initial = sections.gallery(
-            "Initial images", files_.initial, files_.initial_labels, names, size, paired
-        )
-        pictures = f'<div class="two">{initial}{distilled}</div>'
-    else:
-        pictures = distilled
-    images = _part("Images", pictures)
-    return images + _labels(result, coreset.labels, names)
+        before = files_.initial, files_.initial_labels
+        shown.insert(0, sections.gallery("Initial images", *before, names, size, paired))
+    return shown
 
 
-def _labels(result: RunResult, labels: np.ndarray, names: tuple[str, ...]) -> str:
-    if result.labels != "learned" or not np.isfinite(labels).any():
-        return ""
-    share = 1 / labels.shape[1]
+def labels(result: RunResult, files_: CoresetFiles) -> dict[str, Any] | None:
+    """Learned labels as a heat map, with what fixed ones would be."""
+    found = files_.coreset.labels
+    if result.labels != "learned" or not np.isfinite(found).any():
+        return None
+    share = 1 / found.shape[1]
     note = (
         "Regression targets that the coreset was distilled with. Fixed labels would be "
         f"{1 - share:.2g} for the class and {words.MINUS}{share:.2g} elsewhere."
     )
-    return _part(
-        "Learned labels",
-        f'<div class="card">{label_map(labels, names)}</div>',
-        f'<p class="note">{note}</p>',
-    )
+    return {"map": label_map(found, files_.coreset.class_names), "note": note}
 
 
 def training_text(result: RunResult) -> str:
@@ -168,13 +138,10 @@ def training_text(result: RunResult) -> str:
     return f"{used} of {images}, {training['prune']} losses kept"
 
 
-def _settings(
-    result: RunResult, metrics: list[dict[str, float]], files_: CoresetFiles | None
-) -> str:
-    stored = result.coreset
-    rates = [m["steps_per_second"] for m in metrics if "steps_per_second" in m]
+def settings(result: RunResult, files_: CoresetFiles | None) -> list[tuple[str, str]]:
+    """What was run, in words."""
     classes = len(result.class_names) or (len(files_.coreset.class_names) if files_ else 0)
-    settings = [
+    return [
         ("Method", words.method_title(result.method)),
         ("Data set", words.dataset_title(words.data_of(result))),
         ("Training images", training_text(result)),
@@ -187,15 +154,21 @@ def _settings(
         ("Seed", words.count(result.seed)),
         ("Steps", words.count(result.steps)),
         (f"{result.kept.capitalize()} step", words.count(result.best_step)),
-        ("Validation", _validation(result)),
+        ("Validation", validation(result)),
         ("Stopped", result.stop_reason),
         ("Run digest", result.digest),
     ]
+
+
+def cost(result: RunResult, metrics: list[dict[str, float]]) -> list[tuple[str, str]]:
+    """Time, memory and size."""
+    stored = result.coreset
+    rates = [m["steps_per_second"] for m in metrics if "steps_per_second" in m]
     speed = f"{float(np.median(rates)):.3g} steps per second (median)" if rates else ""
     many = stored.stored_floats
     numbers = "" if many is None else f"{words.count(many)} stored numbers"
-    cost = [
-        *((f"Time, {name}", words.duration(result.seconds.get(key))) for name, key in _TIMES),
+    return [
+        *((f"Time, {name}", words.duration(result.seconds.get(key))) for name, key in TIMES),
         ("Speed", speed),
         *(
             (f"Peak memory, {key}", words.megabytes(result.peak_memory_mb.get(key)))
@@ -205,42 +178,10 @@ def _settings(
         ("Coreset", numbers),
         ("SHA-256 of coreset.npz", stored.sha256),
     ]
-    config = sections.pairs(words.flatten(result.config))
-    more = f"<details><summary>Full configuration</summary>{config}</details>" if config else ""
-    return _part(
-        "Settings and cost",
-        f'<div class="two">{sections.pairs(settings)}{sections.pairs(cost)}</div>',
-        more,
-    )
 
 
-_TIMES = (
-    ("data", "data"),
-    ("distillation", "distill"),
-    ("evaluation", "evaluate"),
-    ("total", "total"),
-)
-
-
-def _commands(result: RunResult) -> str:
-    shown = f'<pre class="wrap">{escape(result.command)}</pre>' if result.command else ""
-    return (
-        _part("Command", shown)
-        + _part("Environment", sections.pairs(words.flatten(result.environment)))
-        + _part(
-            "Use the coreset",
-            "<p>The folder <code>coreset</code> is all that is needed, with NumPy alone; "
-            "<code>card.md</code> in it describes the set, <code>load.py</code> shows PyTorch too."
-            "</p>",
-            "<pre>import load                              # coreset/load.py\n"
-            "coreset = load.load()                    # images, labels, hard_labels, ...\n"
-            "x_new = load.preprocess(new_images)      # new images in the space of the coreset\n"
-            "pixels = load.to_pixels(coreset.images)  # for looking at them</pre>",
-        )
-    )
-
-
-def _validation(result: RunResult) -> str:
+def validation(result: RunResult) -> str:
+    """Accuracy and loss on validation images."""
     found = result.validation
     if found.accuracy is None:
         return ""

@@ -4,11 +4,11 @@ Plain HTML, so that they reflow on a phone; figures.py draws the same data to fi
 """
 
 from collections.abc import Callable, Sequence
-from html import escape
 from typing import NamedTuple
 
 from distill_cli.report import words
 from distill_cli.report.charts import ticks
+from distill_cli.report.templating import Markup, macro
 
 MARGIN = 0.08  # of the range, beyond the outermost mark
 
@@ -66,85 +66,56 @@ class BarChart(NamedTuple):
     note: str = ""
 
 
-def dots(chart: DotChart, note: str = "") -> str:
+def dots(chart: DotChart, note: str = "") -> Markup:
     """The chart as a <figure>; note: HTML below it."""
     low, high = chart.range()
-    marks = [value for value in ticks(low, high, 5) if low <= value <= high]
-    grid = "".join(f'<i class="rule" style="left:{_at(v, low, high)}"></i>' for v in marks)
-    lines = []
+
+    def at(value: float) -> str:
+        return f"{100 * (value - low) / (high - low):.2f}%"
+
+    rows = []
     for r in chart.rows:
-        parts = [grid]
+        whisker = None
         if r.std is not None:
             left, right = max(low, r.mean - r.std), min(high, r.mean + r.std)
-            width = 100 * (right - left) / (high - low)
-            parts.append(
-                f'<i class="whisker" style="left:{_at(left, low, high)};width:{width:.2f}%"></i>'
-            )
-        if r.random is not None:
-            parts.append(_mark("ring", r.random, low, high))
-        if r.published is not None:
-            parts.append(_mark("diamond", r.published, low, high))
+            whisker = at(left), f"{100 * (right - left) / (high - low):.2f}%"
+        marks = [("ring", r.random), ("diamond", r.published)]
         if len(r.values) > 1:
-            parts += [_mark("single", value, low, high) for value in r.values]
-        parts.append(_mark("dot", r.mean, low, high))
-        n = f'<small class="n"> n={len(r.values)}</small>'
-        lines.append(
-            _line(r.name, r.style, r.runs, f'<div class="plot" aria-hidden="true">'
-                  f'{"".join(parts)}</div>', words.percent(r.mean, r.std) + n)
+            marks += [("single", value) for value in r.values]
+        marks.append(("dot", r.mean))
+        rows.append(
+            {
+                "name": r.name, "style": r.style, "runs": r.runs, "n": len(r.values),
+                "text": words.percent(r.mean, r.std), "whisker": whisker,
+                "marks": [(kind, at(value)) for kind, value in marks if value is not None],
+            }
         )  # fmt: skip
-    labels = "".join(f'<span style="left:{_at(v, low, high)}">{100 * v:g} %</span>' for v in marks)
-    axis = f'<div class="bar axis" aria-hidden="true"><span></span><div>{labels}</div></div>'
+    ticks_ = [value for value in ticks(low, high, 5) if low <= value <= high]
     kinds = [("dot", "mean, ± std over seeds"), ("single", "one run")]
-    kinds += [("ring", "random real images")] * any(r.random is not None for r in chart.rows)
-    kinds += [("diamond", "published")] * any(r.published is not None for r in chart.rows)
-    keys = "".join(
-        f'<span class="key"><span class="sample"><i class="{kind}"></i></span>{text}</span>'
-        for kind, text in kinds
-    )
-    return _figure(chart.title, keys, "".join(lines) + axis + note)
+    if any(r.random is not None for r in chart.rows):
+        kinds.append(("ring", "random real images"))
+    if any(r.published is not None for r in chart.rows):
+        kinds.append(("diamond", "published"))
+    labels = [(at(value), f"{100 * value:g} %") for value in ticks_]
+    return macro("rows.html", "dots")(chart.title, rows, labels, kinds, note)
 
 
-def bars(chart: BarChart, note: str = "") -> str:
+def bars(chart: BarChart, note: str = "") -> Markup:
     """The chart as a <figure>; note: HTML below it."""
     longest = max((sum(r.parts) for r in chart.rows), default=0) or 1.0
     first = 0 if len(chart.keys) > 1 else 1  # a single part has the accent's colour
-    lines = []
-    for r in chart.rows:
-        fills = "".join(
-            f'<div class="part p{k + first}" title="{escape(chart.keys[k], quote=True)} '
-            f'{escape(chart.text(value), quote=True)}" style="width:{100 * value / longest:.2f}%">'
-            "</div>"
-            for k, value in enumerate(r.parts)
-            if value > 0
-        )
-        track = f'<div class="track stack" aria-hidden="true">{fills}</div>'
-        lines.append(_line(r.name, r.style, r.runs, track, escape(r.text)))
-    keys = "".join(
-        f'<span class="key"><span class="sample box p{k}"></span>{escape(key)}</span>'
-        for k, key in enumerate(chart.keys)
-    )
-    said = f'<p class="note">{escape(chart.note)}</p>' if chart.note else ""
-    return _figure(chart.title, keys if len(chart.keys) > 1 else "", "".join(lines) + said + note)
-
-
-def _at(value: float, low: float, high: float) -> str:
-    return f"{100 * (value - low) / (high - low):.2f}%"
-
-
-def _mark(kind: str, value: float, low: float, high: float) -> str:
-    return f'<i class="{kind}" style="left:{_at(value, low, high)}"></i>'
-
-
-def _line(name: str, style: str, runs: Sequence[int], track: str, text: str) -> str:
-    numbers = " ".join(map(str, runs))
-    return (
-        f'<div class="bar {style}" data-runs="{numbers}"><span class="who">'
-        f'<i class="chip"></i>{escape(name)}</span>{track}<span class="val">{text}</span></div>'
-    )
-
-
-def _figure(title: str, keys: str, inner: str) -> str:
-    return (
-        f'<figure class="chart rows"><figcaption><b>{escape(title)}</b>'
-        f'<span class="keys">{keys}</span></figcaption>{inner}</figure>'
-    )
+    rows = [
+        {
+            "name": r.name, "style": r.style, "runs": r.runs, "text": r.text,
+            "parts": [
+                {
+                    "colour": k + first, "title": f"{chart.keys[k]} {chart.text(value)}",
+                    "width": f"{100 * value / longest:.2f}%",
+                }
+                for k, value in enumerate(r.parts)
+                if value > 0
+            ],
+        }
+        for r in chart.rows
+    ]  # fmt: skip
+    return macro("rows.html", "bars")(chart.title, rows, chart.keys, chart.note, note)

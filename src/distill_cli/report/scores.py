@@ -6,8 +6,8 @@ equal length images (m, h, w, c) in [0, 1], scores, rows, labels, highest, taken
 
 import zipfile
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from distill_cli.report.heat import data_uri
 from distill_cli.report.images import png_bytes, to_levels
 from distill_cli.report.run_result import RunResult
 from distill_cli.report.sheets import spread
+from distill_cli.report.templating import Markup, macro
 
 CLASSES = 20  # of more, evenly spaced ones are shown
 MEANING = {
@@ -31,23 +32,19 @@ MEANING = {
 }
 
 
-def scores_part(folder: str | Path, result: RunResult, names: Sequence[str]) -> str:
+def scores_part(folder: str | Path, result: RunResult, names: Sequence[str]) -> Markup:
     """HTML of the pictures; "" where the run has no scores, or its file cannot be read."""
     arrays = read_scores(Path(folder))
     if arrays is None:
-        return ""
+        return Markup("")
     init = result.init
     meaning = f" The score of init={init} is {MEANING[init]}." if init in MEANING else ""
     labels = arrays["labels"]
     present = [c for c in range(len(names)) if (labels == c).any()]
     shown = [present[i] for i in spread(len(present), CLASSES)]
-    parts = [_class(arrays, c, names[c]) for c in shown]
     some = "" if len(shown) == len(present) else f" {len(shown)} of {len(present)} classes."
-    return (
-        f'<div class="scored">{"".join(parts)}</div><p class="note">Real images of the training '
-        f"set with the highest and the lowest scores of their class.{escape(meaning)} Framed "
-        f"images are in the initial set.{some}</p>"
-    )
+    classes = [(names[c].replace("_", " "), strips(arrays, c)) for c in shown]
+    return macro("scores.html", "scores")(classes, meaning, some)
 
 
 def read_scores(folder: Path) -> dict[str, np.ndarray] | None:
@@ -64,22 +61,28 @@ def read_scores(folder: Path) -> dict[str, np.ndarray] | None:
     return arrays if usable else None
 
 
-def _class(arrays: Mapping[str, np.ndarray], label: int, name: str) -> str:
-    rows = np.flatnonzero(arrays["labels"] == label)
-    name = escape(name.replace("_", " "))
-    strips = "".join(
-        _strip(arrays, rows[arrays["highest"][rows] == high], f"{name}, {title}")
+class Scored(NamedTuple):
+    """A real image: its address, its score in words, whether it is in the initial set."""
+
+    address: str
+    score: str
+    taken: bool
+
+
+def strips(arrays: Mapping[str, np.ndarray], label: int) -> list[tuple[str, list[Scored]]]:
+    """Images of a class with the highest and with the lowest scores."""
+    own = arrays["labels"] == label
+    return [
+        (
+            title,
+            [scored(arrays, int(row)) for row in np.flatnonzero(own & (arrays["highest"] == high))],
+        )
         for high, title in ((True, "highest"), (False, "lowest"))
-    )
-    return f'<div class="card"><h3 class="sub">{name}</h3>{strips}</div>'
+    ]
 
 
-def _strip(arrays: Mapping[str, np.ndarray], rows: np.ndarray, title: str) -> str:
-    levels = to_levels(arrays["images"][rows])
-    tiles = "".join(
-        f'<figure class="{"taken" if arrays["taken"][row] else "left"}">'
-        f'<img src="{data_uri(png_bytes(picture))}" alt="{title} score {k + 1}">'
-        f"<figcaption>{words.decimal(float(arrays['scores'][row]), 3)}</figcaption></figure>"
-        for k, (row, picture) in enumerate(zip(rows, levels, strict=True))
-    )
-    return f'<p class="note">{title.rpartition(", ")[2]}</p><div class="strip">{tiles}</div>'
+def scored(arrays: Mapping[str, np.ndarray], row: int) -> Scored:
+    """One image of the file."""
+    picture = to_levels(arrays["images"][row : row + 1])[0]
+    score = words.decimal(float(arrays["scores"][row]), 3)
+    return Scored(data_uri(png_bytes(picture)), score, bool(arrays["taken"][row]))

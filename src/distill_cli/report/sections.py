@@ -1,59 +1,56 @@
-"""The parts of report.html, each a function from result data to a piece of HTML."""
+"""What report.html shows of a run, as values for its template (run.html)."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from typing import NamedTuple
 
 import numpy as np
 
 from distill_cli.report import words
 from distill_cli.report.charts import Series, line_chart, per_cent
-from distill_cli.report.headline import headline
 from distill_cli.report.heat import data_uri
 from distill_cli.report.images import View, by_class, mosaic, png_bytes
 from distill_cli.report.published import Published, published_cell, published_for
-from distill_cli.report.run_result import Evaluation, Measured, RunResult
+from distill_cli.report.run_result import Evaluation, RunResult
+from distill_cli.report.templating import Markup
 
 
-def stats(result: RunResult) -> str:
+class Card(NamedTuple):
+    """One of the figures on top. what: below it; gain: in points, before `what`, clear: of its
+    error; main: the run's own."""
+
+    title: str
+    accuracy: float | None
+    spread: float | None
+    what: str
+    main: bool = False
+    gain: str = ""
+    clear: bool = False
+    digits: int = 2
+
+
+def cards(result: RunResult, main: Evaluation) -> list[Card]:
     """The three figures on top: random real images, the coreset, the published value."""
-    main = headline(result)
-    if main is None:
-        return '<p class="card">This result holds no finished evaluation.</p>'
     before, known = main.real, published_for(result, main)
-    protocol = escape(words.protocol_title(main.protocol))
-    cards: list[tuple[str, str, Measured, str]] = []
+    protocol, found = words.protocol_title(main.protocol), []
     if before.accuracy is not None:
         what = f"mean of {before.n} draws" if (before.n or 0) > 1 else "same number of images"
-        cards.append(("", "Random real images", before, what))
-    change, clear = main.gain, main.clear_gain
+        found.append(Card("Random real images", before.accuracy, before.std, what))
     repeats = f" · mean of {main.n} runs" if (main.n or 0) > 1 else ""
-    mark = ' class="gain"' if clear else f' title="{words.UNCLEAR}"'
-    text = f"<span{mark}>{words.points(change, clear)} points</span>" if change is not None else ""
-    cards.append(
-        (
-            " main",
-            words.coreset_title(result),
-            main,
-            " · ".join(filter(None, [text, protocol])) + repeats,
-        )
-    )
-    parts = [
-        f'<div class="card stat{style}"><div class="what">{title}</div><div class="big">'
-        f"{_big(figure.accuracy, figure.std)}</div>"
-        f'<div class="what">{what}</div></div>'
-        for style, title, figure, what in cards
-    ]
+    clear = main.clear_gain
+    gain = "" if main.gain is None else words.points(main.gain, clear)
+    found.append(
+        Card(words.coreset_title(result), main.accuracy, main.std, protocol + repeats, True, gain,
+             clear)
+    )  # fmt: skip
     if known:
-        parts.append(
-            '<div class="card stat"><div class="what">'
-            f"Published, {words.method_title(known.method)}</div>"
-            f'<div class="big">{_big(known.mean / 100, fraction(known.spread), 1)}</div>'
-            f'<div class="what">{protocol}</div></div>'
-        )
-    return f'<div class="stats">{"".join(parts)}</div>{_setting(known, main)}'
+        title = f"Published, {words.method_title(known.method)}"
+        figure = known.mean / 100, fraction(known.spread)
+        found.append(Card(title, *figure, protocol, digits=1))
+    return found
 
 
-def _setting(known: Published | None, evaluation: Evaluation) -> str:
+def compared(known: Published | None, evaluation: Evaluation) -> str:
+    """What the published figure is, and how far it compares."""
     if known is None:
         text = (
             "No published figure is recorded for this method, data set, size, kind of labels and "
@@ -67,7 +64,7 @@ def _setting(known: Published | None, evaluation: Evaluation) -> str:
             f"may differ. Measured here on {images} test images. The source does not say what kind "
             "of spread it gives."
         )
-    return f'<p class="note">{escape(text)}</p>'
+    return text
 
 
 def fraction(percent: float | None) -> float | None:
@@ -75,13 +72,17 @@ def fraction(percent: float | None) -> float | None:
     return None if percent is None else percent / 100
 
 
-def _big(accuracy: object, spread: object = None, digits: int = 2) -> str:
-    head, sign, tail = words.percent(accuracy, spread, digits).partition(" ± ")
-    return f"{head} <small>{sign.strip()} {tail}</small>" if sign else head
+class Bar(NamedTuple):
+    """An accuracy as a bar; style: a CSS class behind "fill"."""
+
+    style: str
+    name: str
+    width: str
+    text: str
 
 
-def bars(result: RunResult) -> str:
-    """Accuracy per protocol as bars from 0 to 100 %."""
+def bars(result: RunResult) -> list[tuple[str, list[Bar]]]:
+    """Accuracy per protocol as bars from 0 to 100 %: (protocol, bars)."""
     groups = []
     for e in result.evaluations:
         known = published_for(result, e)
@@ -95,24 +96,30 @@ def bars(result: RunResult) -> str:
             (" pub", "Published", known and known.mean / 100, known and fraction(known.spread), 1),
         ]
         drawn = [
-            f'<div class="bar"><span>{name}</span><div class="track" aria-hidden="true"><div '
-            f'class="fill{style}" style="width:{100 * min(max(value, 0), 1):.2f}%"></div></div>'
-            f'<span class="val">{words.percent(value, spread, digits)}</span></div>'
+            Bar(style, name, f"{100 * min(max(value, 0), 1):.2f}%",
+                words.percent(value, spread, digits))
             for style, name, value, spread, digits in rows
             if value is not None
-        ]
+        ]  # fmt: skip
         if drawn:
-            title = escape(words.protocol_title(e.protocol))
-            groups.append(f"<div><h3>{title}</h3>{''.join(drawn)}</div>")
-    return f'<div class="card bars">{"".join(groups)}</div>' if groups else ""
+            groups.append((words.protocol_title(e.protocol), drawn))
+    return groups
 
 
-def evaluation_table(result: RunResult) -> str:
+class Table(NamedTuple):
+    """A table with a note below it."""
+
+    head: list[str]
+    rows: list[list[str]]
+    note: str
+
+
+def evaluation_table(result: RunResult) -> Table | None:
     """Every evaluation: accuracy, baseline, gain, calibration, time, published figure; balanced
     accuracy where it says something else (RunResult.shows_balanced)."""
     found = result.evaluations
     if not found:
-        return ""
+        return None
     balanced = result.shows_balanced
     head = ["Protocol", "Accuracy", *(["Balanced"] if balanced else []), "Random real",
             *(["Balanced, random"] if balanced else []), "Gain, points", "Published", "NLL", "ECE",
@@ -147,63 +154,31 @@ def evaluation_table(result: RunResult) -> str:
             f" The number of test images alone leaves a standard error of about "
             f"{100 * max(errors):.2f} points on an accuracy."
         )
-    return table(head, rows) + f'<p class="note">{note}</p>'
+    return Table(head, rows, note)
 
 
-def published_table(result: RunResult) -> str:
+class PublishedTable(NamedTuple):
+    """marks: rows that compare like with like."""
+
+    rows: list[list[str]]
+    marks: list[bool]
+    source: str
+
+
+def published_table(result: RunResult) -> PublishedTable | None:
     """All published figures for this data set and size, with their protocols."""
     cell = published_cell(result.dataset, result.ipc)
     if not cell:
-        return ""
+        return None
     same = {published_for(result, e) for e in result.evaluations}
     rows = [
         [words.method_title(r.method), r.labels, r.text(), words.protocol_title(r.protocol)]
         for r in cell
     ]
-    marks = [row in same for row in cell]
-    return (
-        f"<h2>Published figures for this data set and size</h2>"
-        f"{table(('Method', 'Labels', 'Test accuracy', 'Protocol'), rows, marks, 'left')}"
-        f'<p class="note">{escape(cell[0].source)}. Protocols differ between methods: '
-        "only a row with the same method, labels and protocol as this run (highlighted) compares "
-        "like with like.</p>"
-    )
+    return PublishedTable(rows, [row in same for row in cell], cell[0].source)
 
 
-def table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], marks: Sequence[bool] = (), style: str = ""
-) -> str:
-    """A table that scrolls sideways on narrow screens; the first column names the row.
-
-    marks highlights rows; style is a CSS class of the table.
-    """
-    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    body = ""
-    for i, (first, *rest) in enumerate(rows):
-        same = ' class="same"' if i < len(marks) and marks[i] else ""
-        cells = "".join(f"<td>{escape(str(cell))}</td>" for cell in rest)
-        body += f'<tr{same}><th scope="row">{escape(str(first))}</th>{cells}</tr>'
-    return (
-        f'<div class="scroll" tabindex="0"><table class="{style}"><thead><tr>{top}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-    )
-
-
-def pairs(rows: Sequence[tuple[str, str]]) -> str:
-    """Names and values in two columns; rows without a value are left out."""
-    body = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>'
-        for name, value in rows
-        if value and value != words.NONE
-    )
-    return (
-        f'<div class="scroll"><table class="pairs"><tbody>{body}</tbody></table></div>'
-        if body
-        else ""
-    )
-
-
-def curves(metrics: Sequence[Mapping[str, float]], best_step: float | None) -> list[str]:
+def curves(metrics: Sequence[Mapping[str, float]], best_step: float | None) -> list[Markup]:
     """Loss, accuracy, temperature and speed over steps; only those that were logged."""
 
     def series(key: str, name: str, style: str) -> Series:
@@ -224,9 +199,26 @@ def curves(metrics: Sequence[Mapping[str, float]], best_step: float | None) -> l
     return [chart for chart in charts if chart]
 
 
+class Tile(NamedTuple):
+    """The images of a class as one picture."""
+
+    name: str
+    count: int
+    address: str
+
+
+class Gallery(NamedTuple):
+    """One tile per class; grid: CSS."""
+
+    title: str
+    tiles: list[Tile]
+    grid: str
+    note: str
+
+
 def gallery(
     title: str, seen: View, labels: np.ndarray, names: Sequence[str], ipc: int | None, paired: bool
-) -> str:
+) -> Gallery:
     """Images as one tile per class with its name underneath; the tiles flow with the page's width.
 
     paired says that two galleries share the width of the page.
@@ -236,18 +228,12 @@ def gallery(
     columns = largest if largest <= 3 else 5 if largest <= 20 else 10
     scale = max(1, round(32 / max(seen.pixels.shape[1:3])))
     narrow = (88 if len(groups) <= 20 else 66) if columns <= 3 else 150 if columns == 5 else 240
-    tiles = ""
-    for name, group in zip(names, groups, strict=True):
-        if len(group):
-            picture = data_uri(png_bytes(mosaic(seen.pixels[group], columns, scale)))
-            words_ = escape(name.replace("_", " "))
-            tiles += (
-                f'<figure><img src="{picture}" alt="{escape(title, quote=True)}: {words_}, '
-                f'{words.plural(len(group), "image")}"><figcaption>{words_}</figcaption></figure>'
-            )
+    tiles = [
+        Tile(name.replace("_", " "), len(group),
+             data_uri(png_bytes(mosaic(seen.pixels[group], columns, scale))))
+        for name, group in zip(names, groups, strict=True)
+        if len(group)
+    ]  # fmt: skip
     share = 0 if columns <= 3 else 34 if paired else 18
     grid = f"grid-template-columns:repeat(auto-fill,minmax(max({narrow}px,{share}%),1fr))"
-    return (
-        f'<div><h3 class="sub">{escape(title)}</h3><div class="tiles" style="{grid}">{tiles}</div>'
-        f'<p class="note">{escape(seen.note())}</p></div>'
-    )
+    return Gallery(title, tiles, grid, seen.note())

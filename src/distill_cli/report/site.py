@@ -4,22 +4,19 @@ The page needs no network and no other file; its policy forbids it to load any. 
 own folders are relative, so that page and runs can be moved together.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from html import escape
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from distill_cli.report import figures, palette, rowcharts, words
 from distill_cli.report.charts import Chart, draw
 from distill_cli.report.collect import Collection, Skipped
 from distill_cli.report.compare import Comparison, compare
-from distill_cli.report.document import document, packaged
 from distill_cli.report.headline import headline
 from distill_cli.report.heat import data_uri
 from distill_cli.report.images import png_bytes
 from distill_cli.report.results import write_text
 from distill_cli.report.rowcharts import DotChart
-from distill_cli.report.sections import pairs
 from distill_cli.report.sheets import Sheet, sheets
 from distill_cli.report.site_charts import (
     Drawing,
@@ -29,10 +26,9 @@ from distill_cli.report.site_charts import (
     curves,
     style,
 )
-from distill_cli.report.site_table import copy_button, links, table
+from distill_cli.report.site_table import place, table
+from distill_cli.report.templating import Markup, macro, render
 from distill_cli.version import __version__
-
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 class Written(NamedTuple):
@@ -83,35 +79,17 @@ def page(
     figures_: set[str],
 ) -> str:
     """The whole page as HTML. figures_: names of files beside it, to link to."""
-
-    def charts(drawings: Iterable[Drawing], broad: bool = False) -> str:
-        return grouped([(d.group, drawn(d, figures_)) for d in drawings], broad)
-
-    sections_ = [
-        ("runs", "Runs", table(site, out) if site.runs else ""),
-        ("comparison", "Comparison of methods", charts(comparison(site), broad=True)
-         + '<p class="note">Means are over all runs of a variant, whatever the filters hide.</p>'),
-        ("curves", "Training and validation", charts(curves(site))),
-        ("galleries", "Coresets", galleries(site, pictures, out)),
-        ("calibration", "Calibration", calibration_part(charts(calibration(site)))),
-        ("cost", "Time and memory", cost_part(site, charts)),
-        ("notes", "Passed over, and what to know", notes(site, skipped)),
-    ]  # fmt: skip
-    shown = [part for part in sections_ if part[2]]
-    menu = "".join(f'<a href="#{key}">{name}</a>' for key, name, _ in shown)
-    body = "".join(
-        f'<section id="{key}"><h2>{name}</h2>\n{inner}</section>\n' for key, name, inner in shown
-    )
-    return document(
-        title, lead(site, skipped), body,
-        "Figures come from the runs' result.json, metrics.jsonl and coreset folders.",
-        version=__version__,
-        meta=f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n',
-        style=palette.css() + packaged("site.css"),
-        header=f'<nav class="top">{menu}</nav>',
-        after='<dialog id="zoom"><img alt=""><p class="note"></p><form method="dialog">'
-        '<button class="plain">Close</button></form></dialog>\n',
-        script=packaged("site.js"),
+    found = list(costs(site))
+    stages = [d for d in found if not d.group]
+    return render(
+        "site.html", title=title, lead=lead(site, skipped), version=__version__,
+        palette=Markup(palette.css()), unclear=words.UNCLEAR, table=table(site),
+        runs=[shown_run(site, i, made, out) for i, made in enumerate(pictures)],
+        comparison=grouped(comparison(site), figures_), curves=grouped(curves(site), figures_),
+        calibration=grouped(calibration(site), figures_), stages=grouped(stages, figures_),
+        costs=grouped([d for d in found if d.group], figures_),
+        noted=[(str(run.folder), "; ".join(run.notes)) for run in site.runs if run.notes],
+        skipped=[(str(s.folder), s.reason) for s in skipped],
     )  # fmt: skip
 
 
@@ -126,15 +104,10 @@ def lead(site: Comparison, skipped: Sequence[Skipped]) -> str:
     return " · ".join(facts)
 
 
-def drawn(drawing: Drawing, figures_: set[str]) -> str:
+def drawn(drawing: Drawing, figures_: set[str]) -> Markup:
     """A chart with links to its files."""
     found = [f"{drawing.slug}.{kind}" for kind in figures.FORMATS]
-    ends = "".join(
-        f' <a href="figures/{name}">{name.rpartition(".")[2].upper()}</a>'
-        for name in found
-        if name in figures_
-    )
-    note = f'<p class="files">{ends}</p>' if ends else ""
+    note = macro("parts.html", "figure_files")([name for name in found if name in figures_])
     chart = drawing.chart
     if isinstance(chart, Chart):
         return draw(chart, note)
@@ -143,77 +116,32 @@ def drawn(drawing: Drawing, figures_: set[str]) -> str:
     return rowcharts.bars(chart, note)
 
 
-def grouped(drawn_: Sequence[tuple[str, str]], broad: bool) -> str:
-    """Charts under their headings; "" without any."""
-    groups: dict[str, list[str]] = {}
-    for heading, html in drawn_:
-        groups.setdefault(heading, []).append(html)
-    kind = "charts broad" if broad else "charts"
-    return "".join(
-        f'<div class="group">{f"<h3>{escape(heading)}</h3>" if heading else ""}'
-        f'<div class="{kind}">{"".join(parts)}</div></div>'
-        for heading, parts in groups.items()
-    )
+def grouped(drawings: Iterable[Drawing], figures_: set[str]) -> list[tuple[str, list[Markup]]]:
+    """(heading, charts) in order."""
+    groups: dict[str, list[Markup]] = {}
+    for drawing in drawings:
+        groups.setdefault(drawing.group, []).append(drawn(drawing, figures_))
+    return list(groups.items())
 
 
-def calibration_part(charts: str) -> str:
-    """The diagrams with what they mean; "" without any."""
-    if not charts:
-        return ""
-    return charts + (
-        '<p class="note">Share of right predictions against mean confidence, in 15 equal bins; on '
-        "the dashed line probabilities are right. Probabilities are softmax(exp(k) f) with the "
-        "k that was distilled, or fitted on validation images; runs without such a k have none."
-        "</p>"
-    )
-
-
-def galleries(site: Comparison, pictures: Sequence[Sequence[Sheet]], out: Path) -> str:
-    """One folded part for each run: sheets, facts, command. The first is open."""
-    parts = []
-    for i, made in enumerate(pictures):
-        run, main = site.runs[i], headline(site.runs[i].result)
-        title = escape(site.title(i))
-        figure = f"{words.percent(main.accuracy)} ({main.protocol})" if main else ""
-        images = "".join(
-            f'<figure><figcaption><b>{escape(s.title)}</b></figcaption><button type="button" '
-            f'class="picture"><img src="{data_uri(png_bytes(s.picture))}" '
-            f'alt="{title}: {escape(s.title, quote=True)}"></button>'
-            f'<p class="note">{escape(s.note)}</p></figure>'
+def shown_run(site: Comparison, number: int, made: Sequence[Sheet], out: Path) -> dict[str, Any]:
+    """A run with its sheets; facts stand below them."""
+    run = site.runs[number]
+    main = headline(run.result)
+    return {
+        "title": site.title(number), "style": style(site, site.each[number]), "notes": run.notes,
+        "figure": f"{words.percent(main.accuracy)} ({main.protocol})" if main else "",
+        "command": run.result.command, "place": place(run, out),
+        "has_report": (run.folder / "report.html").is_file(),
+        "sheets": [
+            {"title": s.title, "note": s.note, "address": data_uri(png_bytes(s.picture))}
             for s in made
-        )
-        facts = pairs(
-            [
-                ("Command", run.result.command),
-                ("Folder", str(run.folder)),
-                ("Device", run.result.device),
-                ("Version", run.result.version),
-                ("Notes", "; ".join(run.notes)),
-            ]
-        )
-        parts.append(
-            f'<details class="run {style(site, site.each[i])}" id="run-{i}" data-runs="{i}"'
-            f'{" open" if i == 0 else ""}><summary><i class="chip"></i>{title}'
-            f'<small>{escape(figure)}</small></summary><div class="sheets">{images}</div>'
-            f"{facts}<p>{copy_button(run)} {links(run, out)}</p></details>"
-        )
-    return "".join(parts)
-
-
-def cost_part(site: Comparison, charts: Callable[..., str]) -> str:
-    """Bars side by side, then accuracy against cost by data set and size."""
-    found = list(costs(site))
-    bars = [d for d in found if not d.group]
-    return charts(bars, broad=True) + charts(d for d in found if d.group)
-
-
-def notes(site: Comparison, skipped: Sequence[Skipped]) -> str:
-    """Skipped folders, and what a reader has to know about runs."""
-    known = [(str(run.folder), "; ".join(run.notes)) for run in site.runs if run.notes]
-    passed = [(str(s.folder), s.reason) for s in skipped]
-    parts = []
-    if known:
-        parts.append(f'<h3 class="sub">Runs with a note</h3>{pairs(known)}')
-    if passed:
-        parts.append(f'<h3 class="sub">Skipped folders</h3>{pairs(passed)}')
-    return "".join(parts)
+        ],
+        "facts": [
+            ("Command", run.result.command),
+            ("Folder", str(run.folder)),
+            ("Device", run.result.device),
+            ("Version", run.result.version),
+            ("Notes", "; ".join(run.notes)),
+        ],
+    }  # fmt: skip

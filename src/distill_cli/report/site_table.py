@@ -1,8 +1,7 @@
-"""The table of a site: one row for each evaluation of each run, with filters above it."""
+"""The table of a site (site.html): one row for each evaluation of each run, with filters."""
 
 import os
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +10,6 @@ from distill_cli.report.collect import Run
 from distill_cli.report.compare import Comparison, Measurement
 from distill_cli.report.json_values import number
 from distill_cli.report.run_result import Evaluation
-from distill_cli.report.site_charts import style
 
 
 class Column(NamedTuple):
@@ -71,91 +69,61 @@ def values(run: Run, row: Measurement | None) -> Values:
     }
 
 
-def table(site: Comparison, out: Path) -> str:
-    """Filters, count and table. out: the folder of the page, for links to the runs."""
+class Cell(NamedTuple):
+    """What is sorted by, what is shown, and whether it is a clear gain."""
+
+    column: Column
+    sort: str
+    text: str
+    gained: bool
+
+
+class Row(NamedTuple):
+    """run: its number."""
+
+    run: int
+    cells: list[Cell]
+
+
+class Table(NamedTuple):
+    """filters: a column and what can be chosen in it."""
+
+    columns: list[Column]
+    rows: list[Row]
+    filters: list[tuple[Column, list[str]]]
+
+
+def table(site: Comparison) -> Table:
+    """A row for each evaluation, and for each run without any; only columns that have values."""
     lines: list[tuple[int, Values]] = []
     for i, run in enumerate(site.runs):
         rows: list[Measurement | None] = [m for m in site.found if m.run == i]
         lines += [(i, values(run, row)) for row in rows or [None]]
     columns = [c for c in COLUMNS if any(line[c.key][0] is not None for _, line in lines)]
-    head = "".join(
-        f'<th scope="col" data-key="{c.key}" data-type="{"n" if c.numeric else "t"}" '
-        f'aria-sort="none"><button type="button">{c.title}</button></th>'
-        for c in columns
-    )
-    body = "".join(_row(site, run, line, columns, out) for run, line in lines)
-    return (
-        f"{filters(columns, [line for _, line in lines])}"
-        f'<div class="scroll" tabindex="0"><table id="table" class="wide"><thead><tr>{head}'
-        '<th scope="col">Command</th></tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
-        '<p class="note">Accuracy on test images; ± is the standard deviation over networks of one '
-        f"run; {words.UNCLEAR}. A published figure stands beside a run of the same method, data "
-        "set, size, labels, kernel network and protocol only.</p>"
-    )
+    made = [Row(run, [cell(c, *line[c.key]) for c in columns]) for run, line in lines]
+    return Table(columns, made, filters(columns, [line for _, line in lines]))
 
 
-def _row(site: Comparison, run: int, line: Values, columns: Sequence[Column], out: Path) -> str:
-    cells = ""
-    for c in columns:
-        key, text = line[c.key]
-        sort = "" if key is None else f"{key:.10g}" if isinstance(key, float) else str(key)
-        shown = escape(text)
-        if c.key == "method":
-            shown = f'<i class="chip"></i><a href="#run-{run}">{shown}</a>'
-        if c.key == "version" and site.runs[run].notes:
-            notes = escape("; ".join(site.runs[run].notes), quote=True)
-            shown += f' <span class="badge" title="{notes}">note</span>'
-        gained = c.key == "gain" and isinstance(key, float) and key > 0 and shown[0] != "("
-        mark = ' class="gain"' if gained else ""
-        cells += (
-            f'<td data-label="{c.title}" data-v="{escape(sort, quote=True)}"{mark}>{shown}</td>'
-        )
-    return (
-        f'<tr class="{style(site, site.each[run])}" data-runs="{run}">{cells}'
-        f'<td data-label="Command">{copy_button(site.runs[run])} {links(site.runs[run], out)}</td>'
-        "</tr>"
-    )
+def cell(column: Column, key: object, text: str) -> Cell:
+    """One cell; numbers are sorted by more digits than are shown."""
+    sort = "" if key is None else f"{key:.10g}" if isinstance(key, float) else str(key)
+    gained = column.key == "gain" and isinstance(key, float) and key > 0 and text[0] != "("
+    return Cell(column, sort, text, gained)
 
 
-def copy_button(run: Run) -> str:
-    """A button that copies the run's command."""
-    command = escape(run.result.command, quote=True)
-    return f'<button type="button" class="copy" data-copy="{command}">Copy</button>'
-
-
-def links(run: Run, out: Path) -> str:
-    """Links to the run's own report, where it has one, and to its folder; relative."""
-    place = Path(os.path.relpath(run.folder, out)).as_posix()
-    target = escape(place, quote=True).replace("#", "%23").replace("?", "%3F")
-    report = f'<a href="{target}/report.html">report</a> '
-    has = (run.folder / "report.html").is_file()
-    return f'{report if has else ""}<a href="{target}/">folder</a>'
-
-
-def filters(columns: Sequence[Column], lines: Sequence[Values]) -> str:
-    """A search field, a choice for each column with several values, sorting, and a count."""
-    parts = [
-        '<label class="field">Search<input id="search" type="search" autocomplete="off" '
-        'placeholder="any text"></label>'
-    ]
+def filters(columns: Sequence[Column], lines: Sequence[Values]) -> list[tuple[Column, list[str]]]:
+    """The choices of each column that has several values."""
+    made = []
     for c in columns:
         found = {line[c.key][1]: line[c.key][0] for line in lines}
         if c.choice and len(found) > 1:
             numeric = c.numeric and all(number(v) is not None for v in found.values())
             order = sorted(found, key=lambda text: (float(text), "") if numeric else (0.0, text))
-            options = "".join(f"<option>{escape(text)}</option>" for text in order)
-            parts.append(
-                f'<label class="field">{c.title}<select data-filter="{c.key}">'
-                f'<option value="">all</option>{options}</select></label>'
-            )
-    sorts = "".join(f'<option value="{c.key}">{c.title}</option>' for c in columns)
-    parts.append(
-        f'<label class="field narrow">Sort by<select id="sort"><option value="">as found</option>'
-        f"{sorts}</select></label>"
-    )
-    return (
-        f'<form id="filters" class="filters">{"".join(parts)}'
-        '<button type="reset" class="plain">Reset</button>'
-        '<output id="count" aria-live="polite"></output></form>'
-    )
+            made.append((c, order))
+    return made
+
+
+def place(run: Run, out: Path) -> str:
+    """The run's folder as a relative link from the folder of the page."""
+    path = Path(os.path.relpath(run.folder, out)).as_posix()
+    return path.replace("#", "%23").replace("?", "%3F")

@@ -4,7 +4,6 @@ Made from the studies' result files alone; written again it gives the same files
 """
 
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,9 @@ from distill_cli.core.files import read_json, write_bytes, write_json
 from distill_cli.errors import UserError
 from distill_cli.report import theory_sections as sections
 from distill_cli.report import words
-from distill_cli.report.document import document
 from distill_cli.report.heat import data_uri
 from distill_cli.report.results import write_text
-from distill_cli.report.sections import table
+from distill_cli.report.templating import render
 from distill_cli.theory.slopes import study_slopes
 from distill_cli.theory.study import names
 from distill_cli.version import __version__
@@ -50,7 +48,7 @@ def write_report(results: Path, folder: Path) -> Path:
         pictures = sections.figures(found, fits[found["study"]])
         for picture in pictures:
             write_bytes(folder / f"{picture.name}.png", picture.png)
-        parts.append(section(found, pictures, fits[found["study"]]))
+        parts.append(shown(found, pictures, fits[found["study"]]))
     write_json(folder / "slopes.json", fits)
     return write_text(folder / "report.html", page(studies, parts))
 
@@ -61,60 +59,40 @@ def whole(study: Mapping[str, Any]) -> bool:
     return bool(cells) and all("metrics" in cell for cell in cells) and "comparison" in study
 
 
-def page(studies: list[dict[str, Any]], parts: list[str]) -> str:
-    """The whole page, without any other file or the network."""
-    title = "What distilled data encode: multi-index models"
+def page(studies: list[dict[str, Any]], parts: list[dict[str, Any]]) -> str:
+    """The whole page, without any other file or the network. parts: what `shown` says of each."""
     judged = [i for s in studies for i in s["comparison"] if i["within"] is not None]
     within = sum(item["within"] for item in judged)
     cells = sum(len(s["cells"]) for s in studies)
     seconds = words.duration(sum(s["seconds"] for s in studies))
     facts = f"{cells} cells, {seconds} of computation on {studies[0]['device']}; "
     facts += f"{within} of {len(judged)} figures within their bands."
-    return document(
-        title, LEAD, f"{''.join(parts)}\n",
-        "Made by <code>distill-theory report</code> from the studies' result files.",
-        version=__version__,
-        style="figure.chart img { width: 100%; height: auto; border-radius: 6px; }",
-        header=f"<p>{escape(facts)}</p>",
+    title = "What distilled data encode: multi-index models"
+    return render(
+        "theory.html", title=title, lead=LEAD, version=__version__, facts=facts, bands=BANDS,
+        studies=parts,
     )  # fmt: skip
 
 
-def section(
+def shown(
     study: Mapping[str, Any], pictures: list[sections.Figure], fits: list[dict[str, Any]]
-) -> str:
+) -> dict[str, Any]:
     """One study: command, figures, slopes, comparison, table of all cells."""
-    command = f"<pre>{escape(study['command'])}\ndistill-theory report</pre>"
-    shown = "".join(figure(picture, study["command"]) for picture in pictures)
     head, rows = sections.table(study)
-    body = [f"<h2>{escape(study['title'])}</h2>", command]
-    body.append(f'<div class="two">{shown}</div>' if shown else "")
-    body += [slopes(fit) for fit in fits]
     against, figures, marks = sections.comparison(study)
-    if figures:
-        outside = sum(marks)
-        text = f"{len(figures) - outside} of {len(figures)} figures within their bands"
-        body.append(
-            f"<details><summary>{text}</summary><p class='note'>{escape(BANDS)}</p>"
-            f"{table(against, figures, marks)}</details>"
-        )
+    within = f"{len(figures) - sum(marks)} of {len(figures)} figures within their bands"
     seeds = study["cells"][0]["seeds"]
     over = f"mean ± standard deviation over {len(seeds)} seeds" if len(seeds) > 1 else "one seed"
-    text = f"All {len(rows)} cells: {over}"
-    body.append(f"<details><summary>{text}</summary>{table(head, rows)}</details>")
-    return f"<section>{''.join(body)}</section>\n"
+    return {
+        "title": study["title"], "command": study["command"],
+        "pictures": [{"caption": p.caption, "address": data_uri(p.png)} for p in pictures],
+        "slopes": [slopes(fit) for fit in fits],
+        "compared": {"summary": within, "head": against, "rows": figures, "marks": marks},
+        "summary": f"All {len(rows)} cells: {over}", "head": head, "rows": rows,
+    }  # fmt: skip
 
 
-def figure(picture: sections.Figure, command: str) -> str:
-    """A picture with its caption and the command that makes it."""
-    caption = escape(picture.caption)
-    return (
-        f'<figure class="chart"><figcaption><b>{caption}</b></figcaption>'
-        f'<img src="{data_uri(picture.png)}" alt="{caption}">'
-        f'<p class="note"><code>{escape(command)}</code></p></figure>'
-    )
-
-
-def slopes(fit: Mapping[str, Any]) -> str:
+def slopes(fit: Mapping[str, Any]) -> dict[str, Any]:
     """A fitted slope and what it was fitted to."""
     head = [fit["what"], *(f"{group:g}" for group in fit["groups"])]
     needed = ["needed (interpolated)", *(words.decimal(v, 3) for v in fit["needed"])]
@@ -123,4 +101,4 @@ def slopes(fit: Mapping[str, Any]) -> str:
     if fit["interval"]:
         low, high = fit["interval"]
         text += f", 95 % interval [{low:.3f}, {high:.3f}] over {fit['draws']} draws of the seeds"
-    return f'{table(head, [needed, grid])}<p class="note">{escape(text)} (n = {fit["n"]}).</p>'
+    return {"head": head, "rows": [needed, grid], "note": f"{text} (n = {fit['n']})."}

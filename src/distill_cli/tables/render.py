@@ -1,12 +1,11 @@
 """A page in five formats: terminal, markdown, csv, latex, html."""
 
 import csv
-import html
 import io
 from collections.abc import Callable
 
 from distill_cli.errors import choice_error
-from distill_cli.report.document import document
+from distill_cli.report.templating import render
 from distill_cli.tables.show import Page
 from distill_cli.version import __version__
 
@@ -81,16 +80,10 @@ def latex(page: Page) -> str:
 
 def web(page: Page) -> str:
     """A page of its own that needs no other file."""
-    from distill_cli.report.sections import table  # brings Pillow, which other formats do without
-
-    notes = "".join(f"<li>{html.escape(note)}</li>" for note in page.notes)
-    lines = "\n".join(f"{name}: {command}" for name, command in page.commands)
-    main = (
-        f'<section>{table(page.head, page.rows)}<ul class="note">{notes}</ul></section>\n'
-        f'<section><h2>Commands</h2><pre class="wrap">{html.escape(lines)}</pre></section>\n'
-    )
-    footer = "Every cell is a run; its command gives the same numbers."
-    return document(page.title, page.about, main, footer, version=__version__)
+    return render(
+        "table.html", title=page.title, lead=page.about, version=__version__, head=page.head,
+        rows=page.rows, notes=page.notes, commands=page.commands,
+    )  # fmt: skip
 
 
 FORMATS: dict[str, Callable[[Page], str]] = {

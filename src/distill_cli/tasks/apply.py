@@ -9,16 +9,14 @@ import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from distill_cli.core.coreset_io import sha256
 from distill_cli.core.files import read_json, write_bytes, write_json
 from distill_cli.core.fingerprint import code_of
-from distill_cli.report.document import document
 from distill_cli.report.heat import data_uri
-from distill_cli.report.sections import pairs
+from distill_cli.report.templating import Markup, macro, render
 from distill_cli.report.words import flatten
 from distill_cli.tasks.code import code_of_run, differing, note_changed
 from distill_cli.tasks.distill import run as run_distill
@@ -144,45 +142,40 @@ def result_of(application: Application, config: Any, watch: Stopwatch, **content
 
 @dataclass
 class Page:
-    """report.html: title, lead, parts in order. All content is inside the file."""
+    """report.html: title, lead, sections in order. All content is inside the file."""
 
     title: str
     lead: str
-    parts: list[str] = field(default_factory=list)
+    sections: list[tuple[str, tuple[Markup, ...]]] = field(default_factory=list)
 
-    def add(self, heading: str, *pieces: str) -> None:
+    def add(self, heading: str, *pieces: Markup) -> None:
         """A section; pieces are HTML, empty ones are left out."""
-        inner = "\n".join(piece for piece in pieces if piece)
-        self.parts.append(f"<section><h2>{escape(heading)}</h2>\n{inner}\n</section>")
+        self.sections.append((heading, tuple(piece for piece in pieces if piece)))
 
     def html(self, result: Row) -> str:
-        """The page, with the settings and the command behind the parts."""
-        settings = pairs(flatten(result["settings"]))
-        config = pairs(flatten(result["config"]))
-        frame = pairs([("Device", result["device"]), ("Version", result["version"]),
-                       *flatten(result["environment"])])  # fmt: skip
-        tail = (
-            f"<section><h2>Settings</h2>{settings}<details><summary>Full configuration</summary>"
-            f'{config}</details></section><section><h2>Command</h2><pre class="wrap">'
-            f"{escape(result['command'])}</pre></section>"
-            f"<section><h2>Environment</h2>{frame}</section>"
-        )
-        main = "\n".join([*self.parts, tail, ""])
-        footer = "All figures are in result.json and the CSV files beside this page."
-        return document(self.title, self.lead, main, footer, version=result["version"])
+        """The page, with the settings and the command behind the sections."""
+        frame = [("Device", result["device"]), ("Version", result["version"])]
+        return render(
+            "application.html", title=self.title, lead=self.lead, version=result["version"],
+            sections=self.sections, settings=flatten(result["settings"]),
+            configuration=flatten(result["config"]), command=result["command"],
+            environment=[*frame, *flatten(result["environment"])],
+        )  # fmt: skip
 
 
-def note(text: str) -> str:
+def note(text: str) -> Markup:
     """A paragraph of explanation."""
-    return f'<p class="note">{escape(text)}</p>'
+    return macro("parts.html", "note")(text)
 
 
-def figure(png: bytes, described: str) -> str:
+def figure(png: bytes, described: str) -> Markup:
     """A picture inside the page."""
-    return (
-        f'<figure class="chart"><img src="{data_uri(png)}" alt="{escape(described, quote=True)}" '
-        'style="max-width:100%;height:auto"></figure>'
-    )
+    return macro("parts.html", "picture")(data_uri(png), described)
+
+
+def side_by_side(pieces: Sequence[Markup]) -> Markup:
+    """Pieces in two columns where the page is wide enough."""
+    return macro("parts.html", "side_by_side")(pieces)
 
 
 def write_png(application: Application, name: str, png: bytes) -> bytes:

@@ -1,7 +1,7 @@
 """Page, plots and terminal text of distill-apply continual."""
 
 from distill_cli.report.plots import Curve, curves
-from distill_cli.report.sections import table
+from distill_cli.report.templating import table
 from distill_cli.report.words import percent, points, protocol_title
 from distill_cli.tasks.apply import Application, Page, Row, figure, note, write_png
 
@@ -35,7 +35,7 @@ def make_page(application: Application, result: Row) -> Page:
                 *((f"groups_{arm}", groups_plot(result, arm, protocol)) for arm in settings.arms),
             )
         ]  # fmt: skip
-        page.add(protocol_title(protocol), f'<div class="two">{"".join(pieces)}</div>')
+        page.add(protocol_title(protocol), side_by_side(pieces))
     head = ("Arm", "Protocol", "Classes", "Accuracy", "Forgetting, points", "n")
     rows = [
         [r["arm"], r["protocol"], str(r["classes"]), percent(r["accuracy"], r["std"]),

@@ -10,7 +10,7 @@ from distill_cli.apply.grams import Grams, exact_grams, mean_grams, random_grams
 from distill_cli.core.coreset_io import CoresetFile, sha256
 from distill_cli.data.raw import spread
 from distill_cli.report.plots import bars
-from distill_cli.report.sections import table
+from distill_cli.report.templating import table
 from distill_cli.report.words import percent
 from distill_cli.tasks.apply import (
     Application,

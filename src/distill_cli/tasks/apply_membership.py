@@ -20,7 +20,7 @@ from distill_cli.errors import UserError
 from distill_cli.evaluation import frepo
 from distill_cli.init.random import Config as RandomInit
 from distill_cli.report.plots import Curve, Level, curves
-from distill_cli.report.sections import table
+from distill_cli.report.templating import table
 from distill_cli.report.words import percent
 from distill_cli.tasks.apply import (
     Application,

@@ -19,7 +19,7 @@ from distill_cli.errors import UserError
 from distill_cli.init.random import Config as RandomInit
 from distill_cli.kernels.random_features import RandomFeatureKernel
 from distill_cli.report.plots import Curve, curves
-from distill_cli.report.sections import table
+from distill_cli.report.templating import table
 from distill_cli.report.words import percent, protocol_title
 from distill_cli.tasks.apply import (
     Application,
