@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from distill_cli.core.coreset_io import sha256
-from distill_cli.core.files import read_json, write_bytes, write_json
+from distill_cli.core.files import write_bytes, write_json
 from distill_cli.core.fingerprint import code_of
 from distill_cli.report.heat import data_uri
 from distill_cli.report.templating import Markup, macro, render
 from distill_cli.report.words import flatten
 from distill_cli.tasks.code import code_of_run, differing, note_changed
 from distill_cli.tasks.distill import run as run_distill
+from distill_cli.tasks.finished import agreeing, whole
 from distill_cli.tasks.job import Job, as_tree, environment
 from distill_cli.tasks.measure import PARTIAL
 from distill_cli.tasks.plan import device_name
@@ -68,9 +69,8 @@ class Ledger:
     def __init__(self, application: Application) -> None:
         self._path = application.folder / "progress.json"
         self._identity = application.identity()
-        found = read_json(self._path)
-        same = isinstance(found, dict) and found.get("identity") == self._identity
-        self._rows: dict[str, Any] = found["rows"] if same else {}
+        found = agreeing(self._path, {"identity": self._identity})
+        self._rows: dict[str, Any] = found["rows"] if found else {}
 
     def get(self, name: str, make: Callable[[], Any]) -> Any:
         """The row of this name, made and kept if it is not there."""
@@ -84,16 +84,9 @@ class Ledger:
 def finished(application: Application, hashes: Mapping[str, str] | None = None) -> Row | None:
     """result.json of this very command, if it is there with all its files; hashes: of its
     coresets. Where a file is gone, the application is computed again from its ledger."""
-    found = read_json(application.folder / "result.json")
-    if not isinstance(found, dict):
-        return None
-    identity = application.identity()
-    if any(found.get(key) != value for key, value in identity.items()):
-        return None
-    if hashes is not None and found.get("hashes") != dict(hashes):
-        return None
-    intact = all((application.folder / name).is_file() for name in found.get("files", [PAGE]))
-    if not intact:
+    identity = application.identity() | ({} if hashes is None else {"hashes": dict(hashes)})
+    found = agreeing(application.folder / "result.json", identity)
+    if found is None or not whole(application.folder, dict.fromkeys(found.get("files", [PAGE]))):
         return None
     differs = differing(found, application.code)
     note_changed(application.folder, differs, "another out= runs it again")

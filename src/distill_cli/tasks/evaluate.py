@@ -17,7 +17,7 @@ from distill_cli.core.coreset_io import (
     record,
     sha256,
 )
-from distill_cli.core.files import read_json, write_json
+from distill_cli.core.files import write_json
 from distill_cli.core.lock import locked
 from distill_cli.core.types import Coreset
 from distill_cli.errors import UserError
@@ -28,6 +28,7 @@ from distill_cli.report.parse import measured_what, parse_result
 from distill_cli.report.terminal import summary
 from distill_cli.tasks.coreset_fits import Target, ready
 from distill_cli.tasks.distill import make_reporter
+from distill_cli.tasks.finished import agreeing
 from distill_cli.tasks.job import Job, as_tree
 from distill_cli.tasks.measure import Row, evaluation_problem, initial_coreset, measure
 from distill_cli.tasks.plan import device_name
@@ -150,11 +151,9 @@ def conditions(config: dict[str, Any]) -> str:
 
 def earlier_rows(path: Path, result: dict[str, Any]) -> list[Row]:
     """Rows of an earlier evaluation.json, if they belong to this coreset, dataset and version."""
-    former = read_json(path)
-    if not isinstance(former, dict) or not isinstance(former.get("coreset"), dict):
-        return []
-    same = all(former.get(key) == result[key] for key in ("schema", "version", "dataset"))
-    if not same or former["coreset"].get("sha256") != result["coreset"]["sha256"]:
+    former = agreeing(path, {key: result[key] for key in ("schema", "version", "dataset")}) or {}
+    known = former.get("coreset")
+    if not isinstance(known, dict) or known.get("sha256") != result["coreset"]["sha256"]:
         return []
     return [row for row in former.get("evaluations", []) if "conditions" in row]
 

@@ -10,10 +10,11 @@ import numpy as np
 from distill_cli import report
 from distill_cli.core import devices, hosts
 from distill_cli.core.coreset_io import save_coreset, sha256
-from distill_cli.core.files import read_json, write_json
+from distill_cli.core.files import write_json
 from distill_cli.methods.base import arithmetic
 from distill_cli.report.damage import damage, rows_of, run_damage
 from distill_cli.report.parse import parse_result
+from distill_cli.tasks.finished import agreeing, whole
 from distill_cli.tasks.job import Job, Result, as_tree, environment
 from distill_cli.tasks.measure import Start, initial_coreset
 from distill_cli.tasks.plan import device_name
@@ -25,12 +26,11 @@ from distill_cli.version import __version__
 
 def finished_result(job: Job) -> Result | None:
     """result.json of this very run, if its coreset file is intact; None otherwise."""
-    result = read_json(job.result_file)
-    if not isinstance(result, dict) or result.get("digest") != job.digest:
+    result = agreeing(job.result_file, {"digest": job.digest, "version": __version__})
+    if result is None:
         return None
-    if result.get("version") != __version__ or not job.coreset_file.is_file():
-        return None
-    if sha256(job.coreset_file) != parse_result(result).coreset.sha256:
+    place = job.coreset_file.relative_to(job.folder).as_posix()
+    if not whole(job.folder, {place: parse_result(result).coreset.sha256}):
         return None
     if wrong := run_damage(result):
         warn_of_damage(job, f"{wrong}; it is written again from the last checkpoint")

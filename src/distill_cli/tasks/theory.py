@@ -17,6 +17,7 @@ from distill_cli.core.lock import locked
 from distill_cli.errors import RunStopped, UserError
 from distill_cli.naming import digest
 from distill_cli.tasks.code import differing, note_changed
+from distill_cli.tasks.finished import agreeing, whole
 from distill_cli.tasks.plan import device_name
 from distill_cli.tasks.runtime import configure_jax, peak_memory_mb
 from distill_cli.theory import artefact, compare, study
@@ -78,18 +79,11 @@ def run(config: CellConfig, out: Path, memory: Memory | None = None) -> Result:
 
 def finished(folder: Path, name: str) -> Result | None:
     """result.json of this cell, if it is of this version and its files are intact."""
-    result = read_json(folder / "result.json")
-    if not isinstance(result, dict) or result.get("digest") != name:
+    identity = {"digest": name, "version": __version__, "schema": SCHEMA}
+    result = agreeing(folder / "result.json", identity)
+    if result is None or not result.get("rows") or not result.get("summary"):
         return None
-    if result.get("version") != __version__ or result.get("schema") != SCHEMA:
-        return None
-    if not result.get("rows") or not result.get("summary"):
-        return None
-    intact = all(
-        (folder / file).is_file() and sha256(folder / file) == known
-        for file, known in result["files"].items()
-    )
-    return result if intact else None
+    return result if whole(folder, result["files"]) else None
 
 
 def show(result: Result) -> str:
