@@ -7,6 +7,7 @@ import pytest
 from jax import lax
 
 from distill_cli.arch import network as network_module
+from distill_cli.arch.convolution import convolve
 from distill_cli.arch.layers import (
     Architecture,
     AvgPool,
@@ -19,7 +20,6 @@ from distill_cli.arch.layers import (
     fully_connected,
 )
 from distill_cli.arch.network import (
-    convolve,
     initialise,
     micro_batch,
     network,
@@ -163,6 +163,36 @@ def test_convolution_and_its_first_two_gradients_equal_lax(shape):
         return lax.scan(step, kernel, None, length=3)[0]
 
     np.testing.assert_allclose(descend(convolve), descend(reference), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [2, 3])
+@pytest.mark.parametrize(("size", "padding"), [(1, 0), (3, 0), (3, 1), (5, 2)])
+@pytest.mark.parametrize("side", [(5, 6), (7, 9)])
+def test_strided_convolution_and_its_first_two_gradients_equal_lax(stride, size, padding, side):
+    """At every remainder of the side by the stride; second derivatives are JAX's own."""
+    x, kernel = _images(0, 2, *side, 3), _images(1, size, size, 3, 4)
+
+    def reference(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), [(padding, padding)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+
+    def own(x, kernel):
+        return convolve(x, kernel, (padding, padding), stride)
+
+    def loss(convolution, x, kernel):
+        return jnp.sum(jnp.sin(convolution(x, kernel)))
+
+    def second(convolution, x, kernel):
+        gx, gk = jax.grad(loss, (1, 2))(convolution, x, kernel)
+        return jnp.sum(jnp.cos(gx)) + jnp.sum(gk**2)
+
+    for function in (loss, second):
+        got = jax.grad(function, (1, 2))(own, x, kernel)
+        want = jax.grad(function, (1, 2))(reference, x, kernel)
+        for a, b in zip(got, want, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
 def test_predict_does_not_depend_on_the_micro_batch(monkeypatch):

@@ -1,5 +1,6 @@
 """The random-feature kernel: distribution, convergence to the exact kernel, bounded memory."""
 
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -179,3 +180,18 @@ def test_arithmetic_changes_features_by_its_rounding_only():
         assert found.dtype == jnp.float32
         assert 0 <= np.abs(np.asarray(found) - exact).max() < within * np.abs(exact).max()
     assert np.abs(np.asarray(found) - exact).max() > 1e-4 * np.abs(exact).max()
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="layouts of a CPU")
+def test_convolutions_of_the_gradient_have_the_layout_that_is_fast_in_loops():
+    """Networks run in a loop, where XLA computes other layouts by scalar code, far slower."""
+    kernel = RandomFeatureKernel(convnet(8, 2), (8, 8, 2), 3)
+    networks = kernel.sample(jax.random.key(0))
+
+    def pull(images, towards):
+        return jax.vjp(lambda x: kernel.features(networks, x, 4), images)[1](towards)[0]
+
+    towards = jnp.ones((7, 3 * kernel.dim), jnp.float32)
+    text = jax.jit(pull).lower(jnp.asarray(IMAGES), towards).compile().as_text()
+    layouts = re.findall(r"dim_labels=(\S+?),? ", text)
+    assert len(layouts) >= 3 and set(layouts) == {"b01f_01io->b01f"}

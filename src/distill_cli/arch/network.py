@@ -9,9 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jaxtyping import Array, Float
 
+from distill_cli.arch.convolution import convolve
 from distill_cli.arch.layers import (
     Architecture,
     AvgPool,
@@ -31,8 +31,6 @@ Params = Any  # the pytree that Network.init returns
 _FORWARD_BYTES = {"cpu": 16 << 20}
 _TRAINING_BYTES = {"cpu": 4 << 20}
 _OTHER_BYTES = 1 << 30
-
-_NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 class Network(nn.Module):
@@ -159,45 +157,3 @@ class _Conv3x3(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         bias = self.param("bias", self.bias_init, (self.width,), jnp.float32)
         return convolve(x, kernel, (1, 1)) + bias.reshape(1, 1, 1, -1)
-
-
-def convolve(
-    x: Float[Array, "n height width channel"],
-    kernel: Float[Array, "kh kw channel out"],
-    padding: tuple[int, int],
-) -> Float[Array, "n h w out"]:
-    """Cross-correlation with stride 1 and zero padding, with a derivative that is fast in loops.
-
-    Equal to lax.conv_general_dilated. On a CPU the weight gradient that JAX derives has channels
-    in the place of the batch, a layout for which XLA falls back to scalar code inside the body of
-    a while loop (github.com/jax-ml/jax/issues/12868): 36 to 150 times slower in a scan than
-    outside. There the transposes are written out. The price on a CPU: reverse mode of any order,
-    but no forward mode (jvp).
-    """
-    if jax.default_backend() == "cpu":
-        return _convolve_cpu(x, kernel, padding)
-    return _lax_convolve(x, kernel, padding)
-
-
-def _lax_convolve(x: Array, kernel: Array, padding: tuple[int, int]) -> Array:
-    pads = [(pad, pad) for pad in padding]
-    return lax.conv_general_dilated(x, kernel, (1, 1), pads, dimension_numbers=_NHWC)
-
-
-_convolve_cpu = jax.custom_vjp(_lax_convolve, nondiff_argnums=(2,))
-
-
-def _forward(x: Array, kernel: Array, padding: tuple[int, int]):
-    return _convolve_cpu(x, kernel, padding), (x, kernel)
-
-
-def _backward(padding: tuple[int, int], saved: tuple[Array, Array], g: Array):
-    x, kernel = saved
-    full = (kernel.shape[0] - 1 - padding[0], kernel.shape[1] - 1 - padding[1])
-    to_x = _convolve_cpu(g, jnp.flip(kernel, (0, 1)).swapaxes(2, 3), full)
-    # dW[a, b, c, o] = sum_{n, p} x[n, p + (a, b), c] g[n, p, o]: a convolution over channels.
-    to_kernel = _convolve_cpu(x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3), padding)
-    return to_x, to_kernel.transpose(1, 2, 0, 3)
-
-
-_convolve_cpu.defvjp(_forward, _backward)

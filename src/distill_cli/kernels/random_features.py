@@ -22,6 +22,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from distill_cli.arch.convolution import convolve
 from distill_cli.arch.layers import (
     Architecture,
     AvgPool,
@@ -113,11 +114,8 @@ def network_features(
         match layer:
             case Conv():
                 weight, bias = next(weights)
-                x = lax.conv_general_dilated(
-                    x.astype(narrow), weight.astype(narrow), (1, 1), "SAME",
-                    dimension_numbers=("NHWC", "HWIO", "NHWC"), precision=precision,
-                ).astype(wide)  # fmt: skip
-                x = x + bias.reshape(1, 1, 1, -1)
+                x = convolve(x.astype(narrow), weight.astype(narrow), (1, 1), precision=precision)
+                x = x.astype(wide) + bias.reshape(1, 1, 1, -1)
             case Dense():
                 weight, bias = next(weights)
                 x = jnp.matmul(x.astype(narrow), weight.astype(narrow), precision=precision)

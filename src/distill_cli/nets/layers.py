@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Float
 
-from distill_cli.arch.network import convolve
+from distill_cli.arch.convolution import convolve
 
 NORMS = ("none", "batch", "instance", "layer", "group")
 POOLINGS = ("none", "avg", "max")
@@ -86,13 +85,7 @@ class Conv(nn.Module):
         shape = (self.size, self.size, channels, self.width)
         kernel = self.param("kernel", kernel_init, shape, jnp.float32)
         padding = self.size // 2 if self.padding is None else self.padding
-        if self.stride == 1:
-            x = convolve(x, kernel, (padding, padding))
-        else:
-            x = lax.conv_general_dilated(
-                x, kernel, (self.stride, self.stride), [(padding, padding)] * 2,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )  # fmt: skip
+        x = convolve(x, kernel, (padding, padding), self.stride)
         if self.bias:
             bias = self.param("bias", bias_init, (self.width,), jnp.float32)
             x = x + bias.reshape(1, 1, 1, -1)
