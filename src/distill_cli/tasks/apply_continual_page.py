@@ -3,7 +3,15 @@
 from distill_cli.report.plots import Curve, curves
 from distill_cli.report.templating import table
 from distill_cli.report.words import percent, points, protocol_title
-from distill_cli.tasks.apply import Application, Page, Row, figure, note, write_png
+from distill_cli.tasks.apply import (
+    Application,
+    Page,
+    Row,
+    figure,
+    note,
+    side_by_side,
+    write_png,
+)
 
 PUBLISHED_ORDERS = [0, 1, 2, 3, 4]
 
