@@ -132,37 +132,54 @@ def test_feature_shape_and_with_width():
     assert phi.shape[1:] == feature_shape(architecture, (9, 8, 1))
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 4, 2), (2, 1, 2, 3), (1, 2, 2, 1)])
-def test_convolution_and_its_first_two_gradients_equal_lax(shape):
-    """The hand-written derivative against the one JAX derives, also inside a scan."""
-    x, kernel = _images(0, *shape), _images(1, 3, 3, shape[-1], 4)
+def _loss(convolution, x, kernel):
+    return jnp.sum(jnp.sin(convolution(x, kernel)))
 
-    def reference(x, kernel, padding):
-        pads = [(p, p) for p in padding]
+
+def _of_gradients(convolution, x, kernel):
+    gx, gk = jax.grad(_loss, (1, 2))(convolution, x, kernel)
+    return jnp.sum(jnp.cos(gx)) + jnp.sum(gk**2)
+
+
+def _pair(padding: int, stride: int = 1):
+    """(convolve, lax.conv_general_dilated) with this padding and stride."""
+    numbers = ("NHWC", "HWIO", "NHWC")
+
+    def own(x, kernel):
+        return convolve(x, kernel, (padding, padding), stride)
+
+    def reference(x, kernel):
+        pads = [(padding, padding)] * 2
         return lax.conv_general_dilated(
-            x, kernel, (1, 1), pads, dimension_numbers=("NHWC", "HWIO", "NHWC")
+            x, kernel, (stride, stride), pads, dimension_numbers=numbers
         )
 
-    def loss(convolution, x, kernel):
-        return jnp.sum(jnp.sin(convolution(x, kernel, (1, 1))))
+    return own, reference
 
-    def second(convolution, x, kernel):
-        gx, gk = jax.grad(loss, (1, 2))(convolution, x, kernel)
-        return jnp.sum(jnp.cos(gx)) + jnp.sum(gk**2)
 
-    for function in (loss, second):
-        got = jax.grad(function, (1, 2))(convolve, x, kernel)
+def _check_gradients(own, reference, x, kernel) -> None:
+    """First and second derivatives by images and weights."""
+    for function in (_loss, _of_gradients):
+        got = jax.grad(function, (1, 2))(own, x, kernel)
         want = jax.grad(function, (1, 2))(reference, x, kernel)
         for a, b in zip(got, want, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
+
+@pytest.mark.parametrize("shape", [(3, 5, 4, 2), (2, 1, 2, 3), (1, 2, 2, 1)])
+def test_convolution_and_its_first_two_gradients_equal_lax(shape):
+    """The hand-written derivative against the one JAX derives, also inside a scan."""
+    x, kernel = _images(0, *shape), _images(1, 3, 3, shape[-1], 4)
+    own, reference = _pair(1)
+    _check_gradients(own, reference, x, kernel)
+
     def descend(convolution):
         def step(kernel, _):
-            return kernel - 0.01 * jax.grad(loss, 2)(convolution, x, kernel), None
+            return kernel - 0.01 * jax.grad(_loss, 2)(convolution, x, kernel), None
 
         return lax.scan(step, kernel, None, length=3)[0]
 
-    np.testing.assert_allclose(descend(convolve), descend(reference), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(descend(own), descend(reference), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("stride", [2, 3])
@@ -171,28 +188,7 @@ def test_convolution_and_its_first_two_gradients_equal_lax(shape):
 def test_strided_convolution_and_its_first_two_gradients_equal_lax(stride, size, padding, side):
     """At every remainder of the side by the stride; second derivatives are JAX's own."""
     x, kernel = _images(0, 2, *side, 3), _images(1, size, size, 3, 4)
-
-    def reference(x, kernel):
-        return lax.conv_general_dilated(
-            x, kernel, (stride, stride), [(padding, padding)] * 2,
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )  # fmt: skip
-
-    def own(x, kernel):
-        return convolve(x, kernel, (padding, padding), stride)
-
-    def loss(convolution, x, kernel):
-        return jnp.sum(jnp.sin(convolution(x, kernel)))
-
-    def second(convolution, x, kernel):
-        gx, gk = jax.grad(loss, (1, 2))(convolution, x, kernel)
-        return jnp.sum(jnp.cos(gx)) + jnp.sum(gk**2)
-
-    for function in (loss, second):
-        got = jax.grad(function, (1, 2))(own, x, kernel)
-        want = jax.grad(function, (1, 2))(reference, x, kernel)
-        for a, b in zip(got, want, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    _check_gradients(*_pair(padding, stride), x, kernel)
 
 
 def test_predict_does_not_depend_on_the_micro_batch(monkeypatch):

@@ -8,7 +8,6 @@ from jax import lax
 from jaxtyping import Array, Float
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
-_STATIC = (2, 3, 4)  # padding, stride, precision
 
 
 def convolve(
@@ -47,7 +46,7 @@ def _general(
     )
 
 
-_convolve_cpu: Any = jax.custom_vjp(_lax_convolve, nondiff_argnums=_STATIC)
+_convolve_cpu: Any = jax.custom_vjp(_lax_convolve, nondiff_argnums=(2, 3, 4))
 
 
 def _forward(x: Array, kernel: Array, *static: Any) -> tuple[Array, tuple[Array, Array]]:

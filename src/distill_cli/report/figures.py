@@ -24,9 +24,10 @@ FORMATS = ("png", "svg")
 def write(folder: Path, slug: str, drawn: Chart | DotChart | BarChart | list[Sheet]) -> list[str]:
     """Write `folder`/slug.png and .svg; their names."""
     size, paint = painter(drawn)
-    for kind in FORMATS:
-        write_bytes(folder / f"{slug}.{kind}", plots.picture(paint, size, kind))
-    return [f"{slug}.{kind}" for kind in FORMATS]
+    names = [f"{slug}.{kind}" for kind in FORMATS]
+    for name, data in zip(names, plots.pictures(paint, size, FORMATS), strict=True):
+        write_bytes(folder / name, data)
+    return names
 
 
 def painter(

@@ -57,19 +57,30 @@ class Level(NamedTuple):
     name: str = ""
 
 
-def picture(
-    draw: Callable[["Figure"], None], size: tuple[float, float] = SIZE, kind: str = "png"
-) -> bytes:
-    """The bytes of a picture: `draw` on a fresh figure of `size` inches; kind: png, svg or pdf."""
+def pictures(
+    draw: Callable[["Figure"], None], size: tuple[float, float], kinds: Sequence[str]
+) -> list[bytes]:
+    """The bytes of a picture in each kind (png, svg, pdf): `draw` on a fresh figure of `size`
+    inches."""
     import matplotlib
     from matplotlib.figure import Figure
 
+    made = []
     with matplotlib.rc_context(SETTINGS):
         figure = Figure(figsize=size, layout="constrained")
         draw(figure)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=kind, dpi=DPI, bbox_inches="tight", metadata=METADATA[kind])
-    return buffer.getvalue()
+        for kind in kinds:
+            buffer, facts = io.BytesIO(), METADATA[kind]
+            figure.savefig(buffer, format=kind, dpi=DPI, bbox_inches="tight", metadata=facts)
+            made.append(buffer.getvalue())
+    return made
+
+
+def picture(
+    draw: Callable[["Figure"], None], size: tuple[float, float] = SIZE, kind: str = "png"
+) -> bytes:
+    """The same in one kind."""
+    return pictures(draw, size, [kind])[0]
 
 
 def curves(

@@ -22,7 +22,9 @@ def curves(
     """
     kinds = sorted({cell[split] for cell in cells}, key=str) if split else [None]
     styles = list(zip(("--", "-."), flat, strict=False))
-    drawn, levels = [], [Level(np.nan, None, style, name) for style, (_, name) in styles]
+    drawn: list[Curve] = []
+    # In the key, each style once and without a colour; what is drawn has the groups' colours.
+    levels = [Level(np.nan, None, style, name) for style, (_, name) in styles]
     for place, value in enumerate(sorted({cell[group] for cell in cells})):
         for second, kind in enumerate(kinds):
             chosen = [

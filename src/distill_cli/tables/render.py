@@ -5,7 +5,6 @@ import io
 from collections.abc import Callable
 
 from distill_cli.errors import choice_error
-from distill_cli.report.templating import render
 from distill_cli.tables.show import Page
 from distill_cli.version import __version__
 
@@ -80,6 +79,8 @@ def latex(page: Page) -> str:
 
 def web(page: Page) -> str:
     """A page of its own that needs no other file."""
+    from distill_cli.report.templating import render  # brings jinja2; other formats do without
+
     return render(
         "table.html", title=page.title, lead=page.about, version=__version__, head=page.head,
         rows=page.rows, notes=page.notes, commands=page.commands,
